@@ -1,0 +1,84 @@
+"""inkproof: train classifiers for handwritten digits and other small images: audited, measured, provable.
+
+    import inkproof as ip
+    digits = ip.open_images("digits")
+    train, valid = digits.split(valid=0.2, seed=0)
+    learner = ip.Learner(lambda: ip.models.conv(digits.shape, 10), train, valid, seed=0)
+    learner.fit_one_cycle(3, lr=0.1)
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inkproof import audit, augment, heads, metrics, models, schedules
+    from inkproof.audit import Finding
+    from inkproof.augment import Deformation
+    from inkproof.errors import InkproofError, InputError, Refused
+    from inkproof.history import History
+    from inkproof.images import ImageSet, Split
+    from inkproof.learner import Learner
+    from inkproof.metrics import accuracy
+    from inkproof.recipes import Recipe, load_recipe
+    from inkproof.runs import Run, open_run
+    from inkproof.sources import open_images
+
+__version__ = version("inkproof")
+
+_MODULES = ("audit", "augment", "heads", "metrics", "models", "schedules")
+_HOMES = {
+    "Deformation": "augment",
+    "Finding": "audit",
+    "History": "history",
+    "ImageSet": "images",
+    "InkproofError": "errors",
+    "InputError": "errors",
+    "Learner": "learner",
+    "Recipe": "recipes",
+    "Refused": "errors",
+    "Run": "runs",
+    "Split": "images",
+    "accuracy": "metrics",
+    "load_recipe": "recipes",
+    "open_images": "sources",
+    "open_run": "runs",
+}
+
+__all__ = [
+    "Deformation",
+    "Finding",
+    "History",
+    "ImageSet",
+    "InkproofError",
+    "InputError",
+    "Learner",
+    "Recipe",
+    "Refused",
+    "Run",
+    "Split",
+    "accuracy",
+    "audit",
+    "augment",
+    "heads",
+    "load_recipe",
+    "metrics",
+    "models",
+    "open_images",
+    "open_run",
+    "schedules",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"inkproof.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"inkproof.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'inkproof' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,74 @@
+"""Batched augmentation on the device: every image of a batch altered in one pass, from a stream of its own."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""An augmentation takes images (n, channels, height, width) and a CPU generator and gives new images."""
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """Random rotation, scale, shear, shift and elastic displacement, one bilinear resampling in all.
+
+    Distances are shares of the image side, so that one setting serves 8×8 and 28×28. What leaves the image is
+    lost, what enters is background (0).
+
+    Args:
+        rotate: largest angle either way, degrees.
+        scale: largest change of size either way, a share.
+        shear: largest horizontal shear either way.
+        shift: largest shift either way in each direction, as a share of the side.
+        elastic: standard deviation of the displacement at the knots of a coarse grid, as a share of the side.
+        knots: knots of that grid along each side; between them the displacement is bicubic.
+
+    Source: affine part as torchvision's RandomAffine, drawn uniformly; elastic part after Simard et al. 2003,
+    with a coarse grid in place of a smoothed field.
+    """
+
+    rotate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    knots: int = 5
+
+    def __call__(
+        self, images: Float[Tensor, "n channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "n channels height width"]:
+        """Alter each image on its own.
+
+        Args:
+            images: any float range, 0 is background.
+            generator: a CPU generator: the same draws on every device.
+        """
+        count, _, height, width = images.shape
+        grid = F.affine_grid(self._affine(count, generator).to(images), list(images.shape), align_corners=False)
+        if self.elastic:
+            knots = torch.randn(count, 2, self.knots, self.knots, generator=generator).to(images)
+            field = F.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)
+            grid = grid + field.permute(0, 2, 3, 1) * (2 * self.elastic)  # the grid's unit is half a side
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def _affine(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
+        """One map from output to input coordinates an image, in units of half a side."""
+        angle, size, shear, right, down = torch.rand(5, count, generator=generator) * 2 - 1
+        angle = angle * (self.rotate * math.pi / 180)
+        size = 1 + size * self.scale
+        cosine, sine = torch.cos(angle) * size, torch.sin(angle) * size
+        rows = [cosine, shear * self.shear - sine, right * (2 * self.shift), sine, cosine, down * (2 * self.shift)]
+        return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def one_pixel_views(images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n channels height width"]]:
+    """The images and their shifts by one pixel in four directions: the views of test-time augmentation."""
+    height, width = images.shape[2:]
+    padded = F.pad(images, (1, 1, 1, 1))
+    offsets = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+    return [padded[:, :, down : down + height, right : right + width] for down, right in offsets]

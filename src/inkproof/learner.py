@@ -1,0 +1,480 @@
+"""The Learner trains one model on one split. Its `epochs` is THE training loop; all else is around it."""
+
+import copy
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+
+from inkproof import audit, heads, lr_find, schedules
+from inkproof.audit import Finding, OnFinding
+from inkproof.augment import Augmentation
+from inkproof.batches import BatchSource, Data, ordered_batches, training_batches
+from inkproof.errors import InputError, NotFinite
+from inkproof.heads import Head, HeadName, Loss
+from inkproof.history import History, LiveTable, Row, notebook_display
+from inkproof.images import ImageSet, matching
+from inkproof.metrics import Metric, accuracy
+from inkproof.models import MeanImage
+from inkproof.prediction import Predictor
+from inkproof.randomness import Streams
+from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
+from inkproof.schedules import Schedule, StepValues
+from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""Makes an optimiser: called with the model's parameters and `lr=`."""
+
+SGD = partial(torch.optim.SGD, momentum=0.9, fused=True)
+
+
+class Learner:
+    """Trains one model on one split and predicts with it.
+
+    Args:
+        model: an `nn.Module`, trained in place from the weights it has; or a function that builds one, whose
+            initial weights are then drawn from the seed.
+        train: the images to train on; or a torch dataset or loader of (inputs, targets), taken as it comes.
+        valid: the images to validate on; None trains without.
+        head: what the outputs mean; None takes it from the number of outputs and classes.
+        loss: takes outputs and targets of a batch, gives a scalar; None takes the head's.
+        optimizer: a torch optimiser class or a function like one, called with the parameters and `lr=`.
+        metrics: take outputs and targets of the whole validation side, give a number; None is accuracy.
+        batch_size: images a step.
+        seed: of initial weights, order, augmentation and dropout, each a stream of its own.
+        device: "auto" takes CUDA where there is one.
+        precision: "bfloat16" computes the model in mixed precision; weights and losses stay float32.
+        augment: alters training images, batch by batch.
+        shuffle: a new order of the training images every epoch; False keeps the order of the data.
+        on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
+        allow: ids of findings that may pass.
+
+    Attributes:
+        model, head, optimizer, history, findings, seed, device.
+
+    Raises:
+        Refused: the audit refused data, model or metrics.
+        InputError: arguments that do not fit together.
+
+    Example:
+        >>> from inkproof import models
+        >>> from inkproof.sources import open_images
+        >>> train, valid = open_images("digits").split(valid=0.2)
+        >>> learner = Learner(lambda: models.linear(train.shape, 10), train, valid, seed=0)
+        >>> history = learner.fit(2, lr=0.1, verbose=False)
+        >>> history[-1].metrics["accuracy"] > 0.8
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[], nn.Module],
+        train: Data,
+        valid: Data | None = None,
+        *,
+        head: HeadName | None = None,
+        loss: Loss | None = None,
+        optimizer: OptimizerFactory = SGD,
+        metrics: Sequence[Metric] | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        device: DeviceName = "auto",
+        precision: Precision = "float32",
+        augment: Augmentation | None = None,
+        shuffle: bool = True,
+        on_finding: OnFinding = "refuse",
+        allow: Collection[str] = (),
+    ):
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        self.seed = seed
+        self.device = choose_device(device)
+        self.precision = precision
+        self.batch_size = batch_size
+        self.findings: list[Finding] = []
+        self.history = History()
+        self.interrupted = False
+        self.lr_curve: lr_find.LRCurve | None = None
+        self._best: dict[str, Any] | None = None  # of the training under way: epoch, valid_loss, weights
+        self._streams = Streams(seed)
+        self._on_finding = on_finding
+        self._allow = frozenset(allow)
+        keep_freed_memory()
+
+        self.train, self.valid = train, valid
+        if isinstance(train, ImageSet):
+            train.require_labels("training")
+            if isinstance(valid, ImageSet):
+                valid.require_labels("validation")
+                self.valid = valid = matching(valid, train)
+            self._act_on(audit.check_images(train, valid if isinstance(valid, ImageSet) else None))
+        self._train_batches = training_batches(
+            self.train,
+            batch_size=batch_size,
+            device=self.device,
+            shuffle=self._streams["shuffle"] if shuffle else None,
+            augment=augment,
+            generator=self._streams["augment"],
+        )
+        self._valid_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
+
+        self.model = self._build(model)
+        sample = self._sample_outputs()
+        self.head = _choose_head(head, self.train, sample)
+        self.head.check_outputs(sample)
+        self.loss = loss or self.head.loss
+        # A user's own loss on a user's own loader gets the targets as they come; all else goes through the head.
+        self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
+        self._metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
+        self._check_functions(flat=sample.ndim == 1)
+        self._make_optimizer = optimizer
+        self.optimizer: torch.optim.Optimizer | None = None
+        if any(parameter.requires_grad for parameter in self.model.parameters()):
+            self.optimizer = self._new_optimizer()
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def epochs(self, epochs: int, schedule: Schedule, *, done: int = 0) -> Iterator[Row]:
+        """Train epoch by epoch, yielding the history's row after each; whoever iterates may stop at any row.
+
+        Ctrl-C inside an epoch puts everything back to the end of the last whole one and passes on.
+
+        Args:
+            epochs: length of the whole training; the schedule is stretched over it.
+            schedule: learning rate, or learning rate and momentum, of each step.
+            done: epochs of this training that earlier calls did, when it is resumed.
+
+        Raises:
+            NotFinite: the loss or a gradient became NaN or infinite; the message names the step.
+        """
+        steps = epochs * len(self._train_batches)
+        for epoch in range(done, epochs):
+            before = self.state_dict()
+            started = perf_counter()
+            try:
+                train_loss = self._train_epoch(schedule, epoch * len(self._train_batches), steps)
+                trained = perf_counter()
+                valid_loss, metrics = self._validate()
+            except KeyboardInterrupt:
+                self.load_state_dict(before)
+                raise
+            row = Row(
+                epoch=len(self.history) + 1,
+                train_loss=train_loss,
+                valid_loss=valid_loss,
+                metrics=metrics,
+                seconds=perf_counter() - started,
+                train_seconds=trained - started,
+            )
+            self.history.rows.append(row)
+            yield row
+
+    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int) -> float:
+        """One pass over the training batches; returns the mean loss a row."""
+        if isinstance(self.model, MeanImage):
+            fit_means(self.model, self._train_batches)
+            return self._loss_over(self._train_batches)
+        assert self.optimizer is not None, "a model without parameters to train was not noticed"
+        losses, sizes = [], []
+        self.model.train()
+        with self._streams.as_global("model"):
+            for step, (inputs, labels) in enumerate(self._train_batches, start=first_step):
+                _set_step_values(self.optimizer, schedule(step, steps))
+                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step))
+                sizes.append(len(labels))
+        mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
+        if not torch.isfinite(mean) and audit.NOT_FINITE not in self._allow:
+            raise self._not_finite(f"the mean loss became {float(mean)}", f"in the epoch from step {first_step} on")
+        return float(mean)
+
+    def _train_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, step: int
+    ) -> Float[Tensor, ""]:
+        try:
+            return train_step(
+                model,
+                self.loss,
+                optimizer,
+                inputs,
+                labels,
+                to_targets=self._to_targets,
+                precision=self.precision,
+                check_finite=audit.NOT_FINITE not in self._allow,
+            )
+        except NotFinite as error:
+            raise self._not_finite(str(error), f"at step {step}") from None
+
+    def fit(
+        self,
+        epochs: int,
+        lr: float,
+        *,
+        patience: int | None = None,
+        keep_best: bool = False,
+        log: Path | str | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Train with a constant learning rate, on from where the model stands.
+
+        Ctrl-C ends it cleanly: model and history are those of the last whole epoch, and `interrupted` is set.
+
+        Args:
+            epochs: how many.
+            lr: learning rate.
+            patience: stop after this many epochs without a smaller validation loss.
+            keep_best: end with the weights of the epoch with the smallest validation loss.
+            log: a CSV file that holds the history after every epoch.
+            verbose: show the table as it grows.
+
+        Returns:
+            The whole history of the model.
+        """
+        return self._fit(epochs, schedules.constant(lr), patience, keep_best, log, verbose)
+
+    def fit_one_cycle(
+        self,
+        epochs: int,
+        lr: float,
+        *,
+        patience: int | None = None,
+        keep_best: bool = False,
+        log: Path | str | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Train with one cycle of the learning rate up to `lr` and down; otherwise as `fit`."""
+        return self._fit(epochs, schedules.one_cycle(lr), patience, keep_best, log, verbose)
+
+    def _fit(
+        self,
+        epochs: int,
+        schedule: Schedule,
+        patience: int | None,
+        keep_best: bool,
+        log: Path | str | None,
+        verbose: bool,
+    ) -> History:
+        self._best = None
+        table = LiveTable() if verbose else None
+        for row in self.follow(self.epochs(epochs, schedule), patience=patience, keep_best=keep_best):
+            if table is not None:
+                table.add(row)
+            if log is not None:
+                self.history.to_csv(Path(log))
+        return self.history
+
+    def follow(self, rows: Iterable[Row], *, patience: int | None = None, keep_best: bool = False) -> Iterator[Row]:
+        """Pass on rows of `epochs`, stopping early, keeping the best weights, ending cleanly on Ctrl-C.
+
+        Args:
+            rows: of `epochs`; of a resumed training, with `done`.
+            patience: stop after this many epochs without a smaller validation loss.
+            keep_best: when the rows end, take the weights of the epoch with the smallest validation loss.
+        """
+        if (patience is not None or keep_best) and self.valid is None:
+            raise InputError("patience and keep_best compare validation losses: give the Learner a validation side")
+        self.interrupted = False
+        try:
+            for row in rows:
+                if self._best is None or _valid_loss(row) < self._best["valid_loss"]:
+                    weights = copy.deepcopy(self.model.state_dict()) if keep_best else None
+                    self._best = {"epoch": row.epoch, "valid_loss": _valid_loss(row), "weights": weights}
+                yield row
+                if patience is not None and row.epoch - self._best["epoch"] >= patience:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+            print(f"interrupted: kept the model as it was after epoch {len(self.history)}", file=sys.stderr)
+        if keep_best and self._best is not None:
+            self.model.load_state_dict(self._best["weights"])
+
+    def lr_find(self, *, start_lr: float = 1e-7, end_lr: float = 10.0, steps: int = 100) -> lr_find.SuggestedLRs:
+        """Suggest learning rates from a mock training on copies; nothing of the Learner changes.
+
+        The curve stays in `lr_curve`; a notebook shows its plot.
+
+        Args:
+            start_lr: the ramp's first rate.
+            end_lr: the rate that the ramp rises towards.
+            steps: length of the ramp.
+        """
+        if self.optimizer is None:
+            raise InputError("lr_find needs a model with parameters to train; a mean image has none")
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        state = self._streams.state_dict()
+        model.train()
+        batches = chain.from_iterable(repeat(self._train_batches))
+
+        def step(lr: float) -> float:
+            _set_step_values(optimizer, lr)
+            inputs, labels = next(batches)
+            return float(self._train_step(model, optimizer, inputs, labels, 0))
+
+        try:
+            with self._streams.as_global("model"):
+                self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
+        finally:
+            self._streams.load_state_dict(state)
+        if notebook_display() is not None:
+            self.lr_curve.plot()
+        return self.lr_curve.suggested
+
+    # -- predicting ------------------------------------------------------------------------------------------
+
+    def get_preds(
+        self, data: Data | None = None, *, tta: bool = False
+    ) -> tuple[Float[Tensor, "n classes"], Shaped[Tensor, "n ..."] | None]:
+        """Probabilities and labels of all rows, in the order of the data.
+
+        Args:
+            data: what to predict; None is the validation side.
+            tta: average over the image and its shifts by one pixel in four directions.
+
+        Returns:
+            float32 probabilities (n, classes), on the CPU, activated once even where the model ends in a
+            softmax; labels (n,) as the data has them, None where it has none.
+        """
+        data = self._data_to_predict(data)
+        probabilities, labels = self.predictor.probabilities(data, tta=tta)
+        return probabilities, None if isinstance(data, ImageSet) and data.labels is None else labels
+
+    def predict(self, data: Data | None = None, *, tta: bool = False) -> Int64[Tensor, " n"]:
+        """The predicted class index of each row, in the order of the data; None is the validation side."""
+        return self.predictor.predict(self._data_to_predict(data), tta=tta)
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model as it is now, with all that its predictions need."""
+        made_of_probabilities = isinstance(self.loss, nn.BCELoss) or self.loss is nn.functional.binary_cross_entropy
+        activation: heads.Activation | None = "probabilities" if made_of_probabilities else None
+        return Predictor(self.model, self.head, self.device, self.precision, activation)
+
+    def _data_to_predict(self, data: Data | None) -> Data:
+        data = self.valid if data is None else data
+        if data is None:
+            raise InputError("there is no validation side to predict: give the images")
+        if isinstance(data, ImageSet) and isinstance(self.train, ImageSet):
+            return matching(data, self.train)
+        return data
+
+    # -- state -----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all that a training needs to go on to the same bits: weights, optimiser, streams, history."""
+        return copy.deepcopy(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+                "streams": self._streams.state_dict(),
+                "history": self.history.as_dicts(),
+                "best": self._best,
+            }
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._streams.load_state_dict(state["streams"])
+        self.history = History.from_dicts(state["history"])
+        self._best = copy.deepcopy(state["best"])
+
+    # -- building --------------------------------------------------------------------------------------------
+
+    def _build(self, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+        if not isinstance(model, nn.Module):
+            with self._streams.as_global("init"):
+                model = model()
+        model.to(self.device)
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        return model
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        if isinstance(self._make_optimizer, torch.optim.Optimizer):
+            raise InputError(
+                "optimizer must be a class or function that makes one, such as torch.optim.Adam: the Learner builds "
+                "it over the parameters of its own model"
+            )
+        placeholder = 1.0  # every step sets the rate; groups made with other rates keep the ratio to this one
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = self._make_optimizer(trainable, lr=placeholder)
+        for group in optimizer.param_groups:
+            group["lr_ratio"] = group["lr"] / placeholder
+        return optimizer
+
+    def _sample_outputs(self) -> Float[Tensor, "n ..."]:
+        """Outputs of a few training rows, to see what the model gives; changes nothing."""
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
+            inputs, _ = next(iter(ordered_batches(self.train, device=self.device, batch_size=2)))
+            return forward(self.model, inputs[:2], self.precision)
+
+    # -- checking and validating -----------------------------------------------------------------------------
+
+    def _to_targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
+        if self._targets_as_given or labels.shape == outputs.shape:
+            return labels
+        return self.head.targets(labels, outputs)
+
+    def _validate(self) -> tuple[float | None, dict[str, float]]:
+        """Loss and metrics over the whole validation side."""
+        if self._valid_batches is None:
+            return None, {}
+        outputs, labels = collect_outputs(self.model, self._valid_batches, precision=self.precision)
+        targets = self._to_targets(labels, outputs)
+        metrics = {name_of(metric): float(self._measure(metric, outputs, targets, labels)) for metric in self._metrics}
+        return float(self.loss(outputs, targets)), metrics
+
+    def _measure(self, metric: Metric, outputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor | float:
+        if metric is accuracy and labels.shape == outputs.shape[:1]:
+            return (self.predictor.decode(outputs) == labels).double().mean()
+        heads.check_pairing(outputs, targets, where=f"the metric {name_of(metric)}")
+        return metric(outputs, targets)
+
+    def _loss_over(self, batches: BatchSource) -> float:
+        outputs, labels = collect_outputs(self.model, batches, precision=self.precision)
+        return float(self.loss(outputs, self._to_targets(labels, outputs)))
+
+    def _check_functions(self, *, flat: bool) -> None:
+        findings = audit.check_pairing_of(self.loss, self.head, name=name_of(self.loss), kind="loss", flat=flat)
+        for metric in self._metrics:
+            findings += audit.check_pairing_of(metric, self.head, name=name_of(metric), kind="metric", flat=flat)
+        self._act_on(findings)
+
+    def _act_on(self, findings: list[Finding]) -> None:
+        self.findings += audit.act_on(findings, on_finding=self._on_finding, allow=self._allow)
+
+    def _not_finite(self, what: str, where: str) -> NotFinite:
+        finding = audit.not_finite(what, where)
+        self.findings.append(finding)
+        return NotFinite(f"{finding.message} {finding.remedy}", [finding])
+
+
+def _choose_head(name: HeadName | None, train: Data, sample: Float[Tensor, "n ..."]) -> Head:
+    width = sample.shape[1] if sample.ndim == 2 else 1
+    classes = len(train.classes) if isinstance(train, ImageSet) else max(width, 2)
+    if name is None:
+        name = "binary" if width == 1 and classes == 2 else "classes"
+    return Head(name, classes)
+
+
+def _set_step_values(optimizer: torch.optim.Optimizer, values: StepValues | float) -> None:
+    """Set learning rate and, where the optimiser has one, momentum (Adam's first beta)."""
+    lr, momentum = values if isinstance(values, tuple) else (values, None)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_ratio"]
+        if momentum is not None and group.get("momentum"):
+            group["momentum"] = momentum
+        elif momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+
+
+def _valid_loss(row: Row) -> float:
+    return float("inf") if row.valid_loss is None else row.valid_loss
