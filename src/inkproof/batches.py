@@ -6,7 +6,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, th
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,6 +29,7 @@ _SHARE_OF_FREE_MEMORY = 0.5
 _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionary()
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """What a training or an evaluation reads: batches, and how many rows one pass has."""
 

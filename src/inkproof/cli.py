@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from inkproof import console
-from inkproof.errors import InkproofError, InputError, Interrupted
+from inkproof.errors import AuditWarning, InkproofError, InputError, Interrupted
 
 if TYPE_CHECKING:
     from inkproof.images import ImageSet, Split
@@ -122,8 +122,6 @@ def cli() -> None:
     A SOURCE is one of digits, mnist, fashion-mnist, or a path: a Kaggle CSV, a directory of IDX files, a folder of
     images, an .npz file. `mnist:test` names one part of a source that has several.
     """
-    from inkproof.audit.findings import AuditWarning
-
     # Findings are shown by `print_findings`, in the place where a reader of the command looks for them.
     warnings.simplefilter("ignore", AuditWarning)
 

@@ -7,6 +7,8 @@
     │   └── NotFinite             1  a loss or gradient that is NaN or infinite
     └── Interrupted             130  Ctrl-C, after everything worth keeping was kept
 
+    AuditWarning                     a Python warning: a finding that does not stop the work
+
 A message says what is wrong, where, and what to do, in one line: it is shown to a user as it is, without a
 traceback. Mistakes of inkproof's own code are `assert`s and end with exit code 70 and a traceback.
 """
@@ -54,3 +56,7 @@ class Interrupted(InkproofError):
     """The user pressed Ctrl-C."""
 
     exit_code = 130
+
+
+class AuditWarning(UserWarning):
+    """A finding shown as a Python warning, where the audit warns and does not refuse."""

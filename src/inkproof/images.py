@@ -159,6 +159,7 @@ class ImageSet:
         """
         if len(rows) == 0:
             raise InputError(f"{self.source}: a subset must hold at least one image")
+        rows = np.ascontiguousarray(rows)
         return self._derive(
             rows=rows if self._rows is None else self._rows[rows],
             labels=None if self.labels is None else self.labels[rows],

@@ -398,11 +398,6 @@ class Learner:
         return model
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        if isinstance(self._make_optimizer, torch.optim.Optimizer):
-            raise InputError(
-                "optimizer must be a class or function that makes one, such as torch.optim.Adam: the Learner builds "
-                "it over the parameters of its own model"
-            )
         placeholder = 1.0  # every step sets the rate; groups made with other rates keep the ratio to this one
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         optimizer = self._make_optimizer(trainable, lr=placeholder)

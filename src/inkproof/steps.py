@@ -49,10 +49,12 @@ def train_step(
     check_finite = check_finite and value.device.type == "cpu"
     if check_finite and not math.isfinite(value.item()):
         raise NotFinite(f"the loss became {value.item()}")
-    optimizer.zero_grad(set_to_none=True)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
+        parameter.grad = None
     value.backward()  # type: ignore[no-untyped-call]
     if check_finite:
-        _check_gradients(model)
+        _check_gradients(model, parameters)
     optimizer.step()
     return value.detach()
 
@@ -101,14 +103,11 @@ def name_of(function: object) -> str:
     return str(getattr(target, "__name__", type(target).__name__))
 
 
-def _check_gradients(model: nn.Module) -> None:
+def _check_gradients(model: nn.Module, parameters: list[nn.Parameter]) -> None:
     """One norm over all gradients tells whether any number in them is NaN or infinite."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    if gradients and not torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()):
-        names = [
-            name
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
-        ]
-        if names:  # the sum of the norms alone can overflow
-            raise NotFinite(f"the gradient of {names[0]} has NaN or infinite numbers")
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise NotFinite(f"the gradient of {name} has NaN or infinite numbers")
+        # All numbers are finite: only the norm overflowed.

@@ -3,7 +3,7 @@
 A check is a function of ImageSets, tensors or a history; it imports no Learner and no run, which call it.
 """
 
-from inkproof.audit.findings import AuditWarning, Finding, OnFinding, act_on
+from inkproof.audit.findings import Finding, OnFinding, act_on
 from inkproof.audit.pairing import check_pairing_of
 from inkproof.audit.split import check_sides
 from inkproof.audit.submission import check_rows
@@ -12,7 +12,6 @@ from inkproof.images import ImageSet
 
 __all__ = [
     "NOT_FINITE",
-    "AuditWarning",
     "Finding",
     "OnFinding",
     "act_on",

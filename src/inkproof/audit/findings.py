@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from inkproof.errors import Refused
+from inkproof.errors import AuditWarning, Refused
 
 Severity = Literal["refuse", "warn", "note"]
 OnFinding = Literal["refuse", "warn", "record"]
@@ -39,10 +39,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.id}: {self.message} {self.remedy}".strip()
-
-
-class AuditWarning(UserWarning):
-    """A finding shown as a Python warning, where the audit warns and does not refuse."""
 
 
 def act_on(

@@ -41,7 +41,7 @@ def _check_overlap(first: str, seen: ImageSet, second: str, held_out: ImageSet) 
         return []
     share = len(repeated) / len(held_out)
     severity: Severity = "refuse" if share >= _REFUSED_SHARE else "warn"
-    examples = [_pair(seen, held_out, row) for row in repeated[:_SHOWN]]
+    examples = [_pair(seen, held_out, row) for row in repeated[:_SHOWN].tolist()]
     return [
         Finding(
             id=f"{second}-overlaps-{first}",

@@ -1,0 +1,225 @@
+"""Kaggle's CSV: a header `label,pixel0,pixel1,…`, or without label, and one image a row; gzipped or not.
+
+The fast path is numpy.loadtxt, which refuses what is no whole number in range. It does not name the column, so when
+it objects a slow exact reader finds the first bad cell. Spaces around a number are allowed; quotes are not.
+"""
+
+import gzip
+import hashlib
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import IO, NoReturn
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from inkproof.errors import InputError
+from inkproof.images import ImageSet
+from inkproof.sources.cache import cache_folder
+from inkproof.sources.labels import LARGEST_LABEL, name_classes
+from inkproof.sources.stored import open_stored, save_images
+
+_CONVERTER_VERSION = 1  # a change of what is made from the same bytes counts up
+_LARGEST_HEADER = 1 << 24
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the first line says: the column names, and whether the first is the label."""
+
+    columns: tuple[str, ...]
+    has_labels: bool
+
+    @property
+    def pixels(self) -> int:
+        return len(self.columns) - self.has_labels
+
+
+def open_csv(
+    path: Path,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    cache: bool = True,
+) -> ImageSet:
+    """Open a Kaggle CSV.
+
+    Args:
+        path: the file; `.gz` is unpacked.
+        shape: (channels, height, width), where the number of pixels is not a square.
+        classes: the class names to count in; default: the label numbers that occur.
+        cache: keep a converted copy by content, and open that the next time.
+
+    Raises:
+        InputError: names the line, row and column, and the rule broken; nothing is half-read.
+    """
+    try:
+        header = _read_header(path)
+        real_shape = _image_shape(path, header.pixels, shape)
+        folder = _cache_entry(path, real_shape) if cache else None
+        if folder is not None and folder.is_dir():
+            with suppress(InputError):  # a damaged copy is made anew
+                return _with_declared(open_stored(folder, source=str(path)), classes, path)
+        numbers, pixels = _read_rows(path, header)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    labels, names = (None, ()) if numbers is None else name_classes(numbers, None, where=str(path))
+    images = ImageSet(pixels.reshape(-1, *real_shape), labels, classes=names, source=str(path))
+    if folder is not None:
+        with suppress(OSError, InputError):  # a cache that cannot be written, or was written meanwhile
+            save_images(images, folder)
+    return _with_declared(images, classes, path)
+
+
+def _with_declared(images: ImageSet, classes: Sequence[str] | None, path: Path) -> ImageSet:
+    """Labels counted in the declared classes; the message for a label outside them names the row."""
+    if classes is None or images.labels is None:
+        return images
+    numbers = np.array([int(name) for name in images.classes])[images.labels]
+    name_classes(numbers, classes, where=str(path))
+    return images.with_classes(classes)
+
+
+# -- header ----------------------------------------------------------------------------------------------------------
+
+
+def _open_text(path: Path) -> IO[str]:
+    """The text of the file without a byte-order mark; any line ends become line feeds."""
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+def _read_header(path: Path) -> _Header:
+    with _open_text(path) as file:
+        line = file.readline(_LARGEST_HEADER).rstrip("\n")
+    if not line.strip():
+        raise InputError(f"{path}: is empty" if not line else f"{path}: line 1 is blank; it must name the columns")
+    columns = tuple(name.strip().strip('"') for name in line.split(","))
+    if all(re.fullmatch(r"-?[\d.]*", name) for name in columns):
+        raise InputError(f"{path}: line 1 is no header but numbers: it must be label,pixel0,pixel1,…")
+    has_labels = columns[0].lower() == "label"
+    names = columns[has_labels:]
+    if len(set(columns)) < len(columns):
+        twice = next(name for number, name in enumerate(columns) if name in columns[:number])
+        raise InputError(f"{path}: line 1 names the column {twice!r} twice")
+    if not names:
+        raise InputError(f"{path}: line 1 names no pixel columns")
+    _check_pixel_names(path, names, first_column=1 + has_labels)
+    return _Header(columns, has_labels)
+
+
+def _check_pixel_names(path: Path, names: Sequence[str], *, first_column: int) -> None:
+    """Pixel columns must be pixel0, pixel1, … (from 0 or 1), or 1x1, 1x2, …, without gaps and in order."""
+    if re.fullmatch(r"\d+x\d+", names[0]):
+        width = int(names[-1].split("x")[1]) if re.fullmatch(r"\d+x\d+", names[-1]) else 0
+        expected = [f"{number // width + 1}x{number % width + 1}" for number in range(len(names))] if width else []
+    else:
+        start = 1 if names[0] == "pixel1" else 0
+        expected = [f"pixel{number}" for number in range(start, start + len(names))]
+    for number, name in enumerate(names):
+        wanted = expected[number] if number < len(expected) else "a pixel"
+        if name != wanted:
+            raise InputError(
+                f"{path}: line 1, column {number + first_column} is {name!r} and should be {wanted!r}: the columns are "
+                "label (or none), then pixel0, pixel1, … in order"
+            )
+
+
+def _image_shape(path: Path, pixels: int, declared: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    if declared is not None:
+        channels, height, width = declared
+        if channels * height * width != pixels:
+            raise InputError(
+                f"{path}: has {pixels} pixels a row, but the declared shape {channels}×{height}×{width} has "
+                f"{channels * height * width}"
+            )
+        return declared
+    side = isqrt(pixels)
+    if side * side != pixels:
+        raise InputError(f"{path}: {pixels} pixels a row are no square image: declare the shape, for instance 14x28")
+    return 1, side, side
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _read_rows(path: Path, header: _Header) -> tuple[Int64[np.ndarray, " n"] | None, UInt8[np.ndarray, "n pixels"]]:
+    """Label numbers, where there are labels, and pixels of all rows."""
+    fields: list[tuple[str, type] | tuple[str, type, tuple[int]]] = [("pixels", np.uint8, (header.pixels,))]
+    if header.has_labels:
+        fields.insert(0, ("label", np.int64))
+    with _open_text(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.readline()
+        try:
+            table = np.loadtxt(file, dtype=np.dtype(fields), delimiter=",", comments=None, ndmin=1)
+        except (ValueError, OverflowError, UserWarning, DeprecationWarning) as error:
+            _explain(path, header, str(error))
+    numbers = np.ascontiguousarray(table["label"]) if header.has_labels else None
+    if _count_lines(path) != len(table) + 1 or (numbers is not None and (numbers.min() < 0 or numbers.max() > 999)):
+        _explain(path, header, "it has blank lines or lone carriage returns")
+    return numbers, np.ascontiguousarray(table["pixels"])
+
+
+def _count_lines(path: Path) -> int:
+    """Lines of the file, blank ones at its end left out: loadtxt passes over blank lines without a word."""
+    lines, tail = 0, b""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            lines += chunk.count(b"\n")
+            tail = (tail + chunk)[-4096:]
+    ends = tail[len(tail.rstrip(b"\r\n \t")) :].count(b"\n")
+    return lines - ends + 1
+
+
+def _explain(path: Path, header: _Header, objection: str) -> NoReturn:
+    """Read line by line to the first thing that is wrong, and name it; else repeat the fast reader's objection."""
+    with _open_text(path) as file:
+        file.readline()
+        lines = [line.rstrip("\n") for line in file]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path}: has a header and no rows")
+    for row, line in enumerate(lines, start=1):
+        place = f"{path}: line {row + 1} (row {row})"
+        if not line.strip():
+            raise InputError(f"{place} is blank")
+        cells = line.split(",")
+        if len(cells) != len(header.columns):
+            raise InputError(f"{place} has {len(cells)} columns, the header has {len(header.columns)}")
+        for name, cell in zip(header.columns, cells, strict=True):
+            is_label = header.has_labels and name == header.columns[0]
+            if problem := _cell_problem(cell.strip(), LARGEST_LABEL if is_label else 255):
+                raise InputError(f"{place}, column {name!r}: {problem}")
+    raise InputError(f"{path}: its rows cannot be read: {objection}")
+
+
+def _cell_problem(cell: str, largest: int) -> str | None:
+    if not cell:
+        return "the cell is empty"
+    try:
+        value = int(cell) if re.fullmatch(r"[+-]?[0-9]+", cell) else float(cell)
+    except ValueError:
+        return f"{cell!r} is no number"
+    if isinstance(value, float):
+        return f"{cell!r} is not a whole number"
+    return None if 0 <= value <= largest else f"{cell!r} is outside 0..{largest}"
+
+
+# -- cache -------------------------------------------------------------------------------------------------------------
+
+
+def _cache_entry(path: Path, shape: tuple[int, int, int]) -> Path:
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+    size = "x".join(str(length) for length in shape)
+    return cache_folder() / "csv" / f"v{_CONVERTER_VERSION}-{size}-{content}"
