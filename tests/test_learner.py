@@ -39,8 +39,10 @@ def equal(first: object, second: object) -> bool:
     if isinstance(first, Tensor):
         return isinstance(second, Tensor) and torch.equal(first, second)
     if isinstance(first, dict):
-        return isinstance(second, dict) and first.keys() == second.keys() and all(
-            equal(first[key], second[key]) for key in first
+        return (
+            isinstance(second, dict)
+            and first.keys() == second.keys()
+            and all(equal(first[key], second[key]) for key in first)
         )
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))  # type: ignore[arg-type]
@@ -96,7 +98,7 @@ def test_the_loop_equals_one_written_by_hand(few_digits: Split) -> None:
             loss.backward()
             with torch.no_grad():
                 for parameter in by_hand.parameters():
-                    parameter -= 0.1 * parameter.grad
+                    parameter.sub_(0.1 * parameter.grad)
     for mine, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
     assert row.train_loss == pytest.approx(total / len(train), rel=1e-5)

@@ -1,6 +1,7 @@
 """One list of promises for every network and image shape."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,9 +39,9 @@ def test_sizes_are_the_published_ones() -> None:
     assert parameters(models.linear(shape, 10)) == 784 * 10 + 10
     assert parameters(models.hidden(shape, 10)) == 784 * 30 + 30 + 30 * 10 + 10
     deep = [784, 256, 128, 64, 32, 1]
-    assert parameters(models.deep(shape, 1)) == sum(a * b + b for a, b in zip(deep, deep[1:], strict=False))
+    assert parameters(models.deep(shape, 1)) == sum(a * b + b for a, b in pairwise(deep))
     conv = [1, 4, 16, 32, 64, 10]
-    assert parameters(models.conv(shape, 10)) == sum(a * b * 9 + b for a, b in zip(conv, conv[1:], strict=False))
+    assert parameters(models.conv(shape, 10)) == sum(a * b * 9 + b for a, b in pairwise(conv))
     assert len([layer for layer in models.conv(shape, 10) if isinstance(layer, nn.Conv2d)]) == 5
     assert not any(isinstance(layer, nn.AvgPool2d) for layer in models.conv(shape, 10))
     assert 135_000 < parameters(models.strong(shape, 10)) < 137_000

@@ -28,7 +28,9 @@ def test_one_cycle_follows_a_cosine_on_both_sides() -> None:
     schedule = one_cycle(1.0)
     low, peak = 1 / 25, 1.0
     for step in range(25):
-        assert values(schedule, step, 100).lr == pytest.approx(low + (peak - low) * (1 - math.cos(math.pi * step / 25)) / 2)
+        assert values(schedule, step, 100).lr == pytest.approx(
+            low + (peak - low) * (1 - math.cos(math.pi * step / 25)) / 2
+        )
     assert values(schedule, 25 + 75 // 3, 100).lr == pytest.approx(1e-5 + (1 - 1e-5) * 0.75)
 
 

@@ -98,6 +98,13 @@ class History:
             ]
         )
 
+    @classmethod
+    def from_csv(cls, path: Path) -> "History":
+        """The history that `to_csv` wrote, to the last digit."""
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+        return cls.from_dicts(rows)
+
     def __str__(self) -> str:
         return "\n".join([header_line(self.rows[0]), *(row_line(row) for row in self.rows)]) if self.rows else ""
 

@@ -2,7 +2,8 @@
 
 import copy
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -262,14 +263,18 @@ class Learner:
     ) -> History:
         self._best = None
         table = LiveTable() if verbose else None
-        for row in self.follow(self.epochs(epochs, schedule), patience=patience, keep_best=keep_best):
-            if table is not None:
-                table.add(row)
-            if log is not None:
-                self.history.to_csv(Path(log))
+        rows = self.follow(self.epochs(epochs, schedule), patience=patience, keep_best=keep_best)
+        with ending_on_ctrl_c(rows):
+            for row in rows:
+                if table is not None:
+                    table.add(row)
+                if log is not None:
+                    self.history.to_csv(Path(log))
         return self.history
 
-    def follow(self, rows: Iterable[Row], *, patience: int | None = None, keep_best: bool = False) -> Iterator[Row]:
+    def follow(
+        self, rows: Iterable[Row], *, patience: int | None = None, keep_best: bool = False
+    ) -> Generator[Row, None, None]:
         """Pass on rows of `epochs`, stopping early, keeping the best weights, ending cleanly on Ctrl-C.
 
         Args:
@@ -450,6 +455,16 @@ class Learner:
         finding = audit.not_finite(what, where)
         self.findings.append(finding)
         return NotFinite(f"{finding.message} {finding.remedy}", [finding])
+
+
+@contextmanager
+def ending_on_ctrl_c(rows: Generator[Row, None, None]) -> Iterator[None]:
+    """Let Ctrl-C inside the block end `follow`, as it does inside an epoch: the last whole epoch is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(StopIteration):
+            rows.throw(KeyboardInterrupt())
 
 
 def _choose_head(name: HeadName | None, train: Data, sample: Float[Tensor, "n ..."]) -> Head:

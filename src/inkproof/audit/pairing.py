@@ -55,9 +55,10 @@ def check_pairing_of(
     outputs = _ideal_outputs(head, labels, flat)
     targets = head.targets(labels, outputs)
     try:
-        with _BroadcastWatch() as watch:
-            value = float(function(outputs, targets))
-        other = float(function(outputs, targets.roll(1, dims=0)))
+        with torch.random.fork_rng(), torch.no_grad():
+            with _BroadcastWatch() as watch:
+                value = float(function(outputs, targets))
+            other = float(function(outputs, targets.roll(1, dims=0)))
     except Exception:
         return []  # not written for this probe; real batches are checked by shape at every step
     if not watch.seen or abs(value - other) > 1e-5 * max(abs(value), abs(other), 1e-12):

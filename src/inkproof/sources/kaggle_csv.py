@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -90,7 +90,7 @@ def _with_declared(images: ImageSet, classes: Sequence[str] | None, path: Path) 
 # -- header ----------------------------------------------------------------------------------------------------------
 
 
-def _open_text(path: Path) -> IO[str]:
+def _open_text(path: Path) -> io.TextIOWrapper:
     """The text of the file without a byte-order mark; any line ends become line feeds."""
     if path.suffix == ".gz":
         return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
@@ -99,10 +99,10 @@ def _open_text(path: Path) -> IO[str]:
 
 def _read_header(path: Path) -> _Header:
     with _open_text(path) as file:
-        line = file.readline(_LARGEST_HEADER).rstrip("\n")
+        line = file.readline(_LARGEST_HEADER)
     if not line.strip():
-        raise InputError(f"{path}: is empty" if not line else f"{path}: line 1 is blank; it must name the columns")
-    columns = tuple(name.strip().strip('"') for name in line.split(","))
+        raise InputError(f"{path}: line 1 is blank; it must name the columns" if line else f"{path}: is empty")
+    columns = tuple(name.strip().strip('"') for name in line.strip().split(","))
     if all(re.fullmatch(r"-?[\d.]*", name) for name in columns):
         raise InputError(f"{path}: line 1 is no header but numbers: it must be label,pixel0,pixel1,…")
     has_labels = columns[0].lower() == "label"

@@ -7,7 +7,7 @@ from math import isqrt, prod
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from inkproof.errors import InputError
 from inkproof.images import ImageSet, Split
@@ -123,7 +123,7 @@ def _to_bytes(
     largest = float(values.max(initial=0))
     scaled = values.dtype.kind == "b" or (values.dtype.kind == "f" and largest <= 1)
     limit = 1 if scaled else 255
-    _refuse_rows(((by_row < 0) | (by_row > limit)).any(axis=1), f"has values outside 0..{limit}", where)
+    _refuse_rows(np.any((by_row < 0) | (by_row > limit), axis=1), f"has values outside 0..{limit}", where)
     if scaled:
         return np.round(values * 255.0).astype(np.uint8), ["pixels 0..1 scaled to 0..255"]
     if values.dtype.kind == "f":
@@ -133,7 +133,7 @@ def _to_bytes(
     return values.astype(np.uint8), []
 
 
-def _refuse_rows(wrong: Shaped[np.ndarray, " n"], problem: str, where: str) -> None:
+def _refuse_rows(wrong: Bool[np.ndarray, " n"], problem: str, where: str) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         raise InputError(f"{where}: row {int(rows[0]) + 1} {problem} ({len(rows)} such rows)")
