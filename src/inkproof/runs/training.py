@@ -1,0 +1,271 @@
+"""Recipe and data become a run: train, score, write. One seed or several, one after another."""
+
+import shutil
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from inkproof.audit import act_on, check_images
+from inkproof.errors import InputError, Refused
+from inkproof.evaluation import score
+from inkproof.files import atomic_path, write_text
+from inkproof.history import History, Row
+from inkproof.images import ImageSet, Split, matching
+from inkproof.learner import Learner, ending_on_ctrl_c
+from inkproof.recipes import Recipe
+from inkproof.recipes.building import build_learner, build_schedule
+from inkproof.runs import directory
+from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
+from inkproof.runs.environment import describe_environment
+from inkproof.runtime import DeviceName
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a recipe is trained, apart from what is trained on what.
+
+    Args:
+        seeds: one or more; several give error bars.
+        device: where to compute.
+        allow: ids of findings that may pass.
+        patience: stop after this many epochs without a smaller validation loss.
+        keep_best: end with the weights of the epoch with the smallest validation loss.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    device: DeviceName = "auto"
+    allow: frozenset[str] = frozenset()
+    patience: int | None = None
+    keep_best: bool = False
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training left.
+
+    Args:
+        path: the run directory.
+        scores: content of scores.json.
+        history: rows of each seed.
+        findings: what the audit saw.
+        interrupted: Ctrl-C ended it early; the run holds the last whole epoch.
+    """
+
+    path: Path
+    scores: dict[str, Any]
+    history: dict[int, list[dict[str, Any]]]
+    findings: list[dict[str, Any]]
+    interrupted: bool
+
+
+def train_run(
+    recipe: Recipe,
+    sides: Split,
+    run: Path,
+    *,
+    options: TrainingOptions,
+    command: dict[str, Any],
+    resume: bool = False,
+    on_row: Callable[[int, Row], None] = lambda seed, row: None,
+) -> TrainedRun:
+    """Train a recipe on the sides of a split and leave a run directory.
+
+    Args:
+        recipe: what to train.
+        sides: train, and where there are valid and test; a test side without labels is only checked.
+        run: the directory to make; nothing is ever overwritten.
+        options: seeds, device and the like.
+        command: how the sides came about, for the record and for resuming: the command line's options as plain data.
+        resume: go on with a training of the same recipe, data and seeds that was killed.
+        on_row: told each epoch's seed and row.
+
+    Raises:
+        Refused: by the audit, before anything is trained or written.
+        InputError: the run exists, or does not fit what is to be resumed.
+    """
+    sides = _matching_sides(sides)
+    findings = [found.as_dict() for found in act_on(check_images(*_three(sides)), allow=options.allow)]
+    manifest = _manifest(recipe, sides, command, options)
+    folder = directory.start_run(run, resume=resume)
+    if resume:
+        _check_same(folder, recipe, manifest)
+    else:
+        directory.write_json(folder / directory.RUN, manifest)
+        write_text(folder / directory.RECIPE, recipe.to_toml())
+    histories, scores, interrupted = {}, {}, False
+    for seed in options.seeds:
+        own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
+        if not _is_finished(own):
+            own.mkdir(parents=True, exist_ok=True)
+            try:
+                learner = _train_seed(recipe, sides, own, seed, options, on_row)
+            except Refused:
+                shutil.rmtree(folder)  # resuming would only meet the same refusal
+                raise
+            _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
+        about = directory.read_json(own / directory.RUN)
+        histories[seed] = History.from_csv(own / directory.HISTORY).as_dicts()
+        scores[seed] = directory.read_json(own / directory.SCORES)
+        if about["interrupted"]:
+            interrupted = True
+            break
+    if len(options.seeds) > 1:
+        of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
+        directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
+        directory.write_json(folder / directory.SCORES, _over_seeds(scores))
+        directory.write_json(folder / directory.FINDINGS, {"findings": findings})
+        directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
+    directory.finish_run(run)
+    return TrainedRun(run, directory.read_json(run / directory.SCORES), histories, findings, interrupted)
+
+
+def _train_seed(
+    recipe: Recipe,
+    sides: Split,
+    folder: Path,
+    seed: int,
+    options: TrainingOptions,
+    on_row: Callable[[int, Row], None],
+) -> Learner:
+    """Train one seed to its end, from its checkpoint where there is one."""
+    learner = build_learner(
+        recipe, sides.train, sides.valid, seed=seed, device=options.device, allow=options.allow
+    )
+    checkpoint = folder / directory.CHECKPOINT
+    if checkpoint.exists():
+        learner.load_state_dict(load_checkpoint(checkpoint))
+    epochs = recipe.epochs_for(len(sides.train))
+
+    trained = learner.epochs(epochs, build_schedule(recipe), done=len(learner.history))
+    rows = learner.follow(trained, patience=options.patience, keep_best=options.keep_best)
+    with ending_on_ctrl_c(rows):
+        for row in rows:
+            save_checkpoint(checkpoint, learner.state_dict())
+            on_row(seed, row)
+    return learner
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a seed's directory is whole: its weights are written last, and its checkpoint is then removed."""
+    return (folder / directory.WEIGHTS).exists() and not (folder / directory.CHECKPOINT).exists()
+
+
+def _write_seed(
+    folder: Path,
+    learner: Learner,
+    recipe: Recipe,
+    sides: Split,
+    manifest: dict[str, Any],
+    findings: list[dict[str, Any]],
+) -> None:
+    """Write all files of one seed's run; the checkpoint goes last, when nothing needs it any more."""
+    about_seed = {"precision": learner.precision, "device": learner.device.type, "interrupted": learner.interrupted}
+    directory.write_json(folder / directory.RUN, {**manifest, **about_seed})
+    write_text(folder / directory.RECIPE, recipe.to_toml())
+    learner.history.to_csv(folder / directory.HISTORY)
+    directory.write_json(folder / directory.SCORES, _scores(learner, sides))
+    of_learner = [found.as_dict() for found in learner.findings]
+    directory.write_json(folder / directory.FINDINGS, {"findings": _once(findings + of_learner)})
+    directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
+    with atomic_path(folder / directory.WEIGHTS) as temporary:
+        weights = {name: tensor.contiguous() for name, tensor in learner.model.state_dict().items()}
+        save_file(weights, temporary)
+    (folder / directory.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _once(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each finding once: run and Learner both look at the training images."""
+    return list({finding["id"]: finding for finding in reversed(findings)}.values())[::-1]
+
+
+def _scores(learner: Learner, sides: Split) -> dict[str, Any]:
+    """Scores on each held-out side with labels, and what the training took."""
+    result: dict[str, Any] = {}
+    for name, side in (("valid", sides.valid), ("test", sides.test)):
+        result[name] = None
+        if side is not None and side.labels is not None:
+            outputs, labels = learner.predictor.outputs(side)
+            activation = learner.predictor.activation_of(outputs)
+            result[name] = score(learner.head, learner.loss, outputs, labels, activation=activation)
+    result["training"] = {
+        "images": len(sides.train),
+        "epochs": len(learner.history),
+        "seconds": learner.history.train_seconds,
+    }
+    return result
+
+
+def _over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds; the seed is the draw here, not the images."""
+    result: dict[str, Any] = {"seeds": list(scores)}
+    for name in ("valid", "test"):
+        sides = [score[name] for score in scores.values()]
+        result[name] = None
+        if all(side is not None for side in sides):
+            accuracies = [side["accuracy"] for side in sides]
+            result[name] = {
+                "images": sides[0]["images"],
+                "accuracy": statistics.mean(accuracies),
+                "accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                "accuracy_by_seed": dict(zip(map(str, scores), accuracies, strict=True)),
+                "loss": statistics.mean(side["loss"] for side in sides),
+            }
+    trainings = [score["training"] for score in scores.values()]
+    result["training"] = {
+        "images": trainings[0]["images"],
+        "epochs": trainings[0]["epochs"],
+        "seconds": sum(training["seconds"] for training in trainings),
+    }
+    return result
+
+
+def _manifest(recipe: Recipe, sides: Split, command: dict[str, Any], options: TrainingOptions) -> dict[str, Any]:
+    """What the run is, as plain data: equal manifests are the same training."""
+    named = {"train": sides.train, "valid": sides.valid, "test": sides.test}
+    return {
+        "recipe": recipe.name,
+        "seeds": list(options.seeds),
+        "shape": list(sides.train.shape),
+        "classes": list(sides.train.classes),
+        "command": command,
+        "sides": {
+            name: {
+                "source": side.source,
+                "images": len(side),
+                "labelled": side.labels is not None,
+                "fingerprint": side.fingerprint,
+            }
+            for name, side in named.items()
+            if side is not None
+        },
+        "allowed": sorted(options.allow),
+        "patience": options.patience,
+        "keep_best": options.keep_best,
+    }
+
+
+def _check_same(folder: Path, recipe: Recipe, manifest: dict[str, Any]) -> None:
+    """Refuse to resume another training than the one that was begun."""
+    begun = directory.read_json(folder / directory.RUN)
+    if (folder / directory.RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+        raise InputError(f"{folder}: was begun with another recipe: resume with the same options, or train anew")
+    for key in ("seeds", "sides", "patience", "keep_best"):
+        if begun.get(key) != manifest[key]:
+            raise InputError(
+                f"{folder}: was begun with other {key} ({begun.get(key)}, now {manifest[key]}): resume with the same "
+                "options and data, or train anew"
+            )
+
+
+def _matching_sides(sides: Split) -> Split:
+    """All sides with labels counted in the classes of the training side."""
+    train = sides.train
+    return Split(train, *(None if side is None else matching(side, train) for side in (sides.valid, sides.test)))
+
+
+def _three(sides: Split) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
+    return sides.train, sides.valid, sides.test
