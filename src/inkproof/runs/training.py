@@ -132,9 +132,7 @@ def _train_seed(
     on_row: Callable[[int, Row], None],
 ) -> Learner:
     """Train one seed to its end, from its checkpoint where there is one."""
-    learner = build_learner(
-        recipe, sides.train, sides.valid, seed=seed, device=options.device, allow=options.allow
-    )
+    learner = build_learner(recipe, sides.train, sides.valid, seed=seed, device=options.device, allow=options.allow)
     checkpoint = folder / directory.CHECKPOINT
     if checkpoint.exists():
         learner.load_state_dict(load_checkpoint(checkpoint))
