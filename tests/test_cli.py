@@ -252,6 +252,7 @@ def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
     for line in process.stderr:
         if line.split()[:1] == ["3"]:
             return process
+    process.communicate()
     raise AssertionError("training ended too early")
 
 

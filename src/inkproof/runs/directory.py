@@ -44,10 +44,8 @@ def new_run_path(recipe: str, source: str) -> Path:
     """A name in `runs/` that says when, what and on what, and is not taken."""
     data = re.sub(r"[^A-Za-z0-9]+", "-", Path(source).name.split(".")[0]).strip("-") or "data"
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe}-{data}"
-    names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 1000))
-    return next(
-        path for name in names if not (path := Path("runs") / name).exists() and not partial_path(path).exists()
-    )
+    paths = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in range(1, 1000))
+    return next(path for path in paths if not path.exists() and not partial_path(path).exists())
 
 
 def start_run(run: Path, *, resume: bool) -> Path:
