@@ -34,6 +34,7 @@ format: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/opening.py
 
 .venv/installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inkproof needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -250,7 +250,7 @@ def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
     cut = "" if epochs == recipe.epochs else f" (of {recipe.epochs}: cut to {recipe.most_images:,} images seen)"
     console.say(
         f"{recipe.name} on {sides.train.source}: {counts} images of {channels}x{height}x{width}, "
-        f"{len(sides.train.classes)} classes; {epochs} epochs{cut}, "
+        f"{len(sides.train.classes)} classes; {epochs} {'epoch' if epochs == 1 else 'epochs'}{cut}, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
     )
     for note in sides.train.notes:
