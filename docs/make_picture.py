@@ -13,6 +13,7 @@ from rich.text import Text
 
 
 def main() -> None:
+    """Train in a folder of its own and draw what was printed."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "inkproof", "train", "--out", "runs/first"]
         done = subprocess.run(

@@ -257,6 +257,10 @@ def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
         console.say(f"note: {note}")
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:
     for name, side in (("valid", sides.valid), ("test", sides.test)):
         if scores[name] is not None:
@@ -266,7 +270,7 @@ def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:
     if scores["test"] is None and sides.test is None:
         console.say("note: no images were held out for a test, so nothing here says how good the model is on new ones")
     training = scores["training"]
-    print(f"trained {training['epochs']} epochs in {training['seconds']:.1f} s")
+    print(f"trained {_count(training['epochs'], 'epoch')} in {training['seconds']:.1f} s")
     print(f"run: {run}")
 
 
