@@ -378,12 +378,13 @@ def predict(run: Path, source: str, *, out: Path | None, proba: bool, tta: bool,
 
     opened = open_run(run, device=options["device"])
     images = opened.check(_images(source, options))
-    labels = opened.predict(images, tta=tta).tolist()
+    probabilities = opened.probabilities(images, tta=tta)
+    labels = probabilities.argmax(dim=1).tolist()
     columns = ["id", "label"] + [f"p_{name}" for name in opened.classes] * proba
     rows = [[str(identity), opened.classes[label]] for identity, label in zip(images.ids, labels, strict=True)]
     if proba:
-        for row, probabilities in zip(rows, opened.probabilities(images, tta=tta).tolist(), strict=True):
-            row += [f"{probability:.6f}" for probability in probabilities]
+        for row, shares in zip(rows, probabilities.tolist(), strict=True):
+            row += [f"{share:.6f}" for share in shares]
     text = _csv([columns, *rows])
     if out is None:
         print(text, end="")

@@ -4,7 +4,6 @@ import copy
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
@@ -24,16 +23,12 @@ from inkproof.history import History, LiveTable, Row, notebook_display
 from inkproof.images import ImageSet, matching
 from inkproof.metrics import Metric, accuracy
 from inkproof.models import MeanImage
+from inkproof.optimizers import SGD, OptimizerFactory, make_optimizer, set_step_values
 from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
-from inkproof.schedules import Schedule, StepValues
+from inkproof.schedules import Schedule
 from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
-
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
-"""Makes an optimiser: called with the model's parameters and `lr=`."""
-
-SGD = partial(torch.optim.SGD, momentum=0.9, fused=True)
 
 
 class Learner:
@@ -135,10 +130,7 @@ class Learner:
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self._metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
         self._check_functions(flat=sample.ndim == 1)
-        self._make_optimizer = optimizer
-        self.optimizer: torch.optim.Optimizer | None = None
-        if any(parameter.requires_grad for parameter in self.model.parameters()):
-            self.optimizer = self._new_optimizer()
+        self.optimizer = make_optimizer(optimizer, self.model)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -187,12 +179,14 @@ class Learner:
         self.model.train()
         with self._streams.as_global("model"):
             for step, (inputs, labels) in enumerate(self._train_batches, start=first_step):
-                _set_step_values(self.optimizer, schedule(step, steps))
+                set_step_values(self.optimizer, schedule(step, steps))
                 losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step))
                 sizes.append(len(labels))
         mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
         if not torch.isfinite(mean) and audit.NOT_FINITE not in self._allow:
-            raise self._not_finite(f"the mean loss became {float(mean)}", f"in the epoch from step {first_step} on")
+            raise self._not_finite(
+                f"the mean loss became {float(mean)}", f"after the epoch that began at step {first_step}"
+            )
         return float(mean)
 
     def _train_step(
@@ -210,7 +204,7 @@ class Learner:
                 check_finite=audit.NOT_FINITE not in self._allow,
             )
         except NotFinite as error:
-            raise self._not_finite(str(error), f"at step {step}") from None
+            raise self._not_finite(str(error), f"at step {step}, before the update") from None
 
     def fit(
         self,
@@ -317,7 +311,7 @@ class Learner:
         batches = chain.from_iterable(repeat(self._train_batches))
 
         def step(lr: float) -> float:
-            _set_step_values(optimizer, lr)
+            set_step_values(optimizer, lr)
             inputs, labels = next(batches)
             return float(self._train_step(model, optimizer, inputs, labels, 0))
 
@@ -402,14 +396,6 @@ class Learner:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return model
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        placeholder = 1.0  # every step sets the rate; groups made with other rates keep the ratio to this one
-        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = self._make_optimizer(trainable, lr=placeholder)
-        for group in optimizer.param_groups:
-            group["lr_ratio"] = group["lr"] / placeholder
-        return optimizer
-
     def _sample_outputs(self) -> Float[Tensor, "n ..."]:
         """Outputs of a few training rows, to see what the model gives; changes nothing."""
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
@@ -473,17 +459,6 @@ def _choose_head(name: HeadName | None, train: Data, sample: Float[Tensor, "n ..
     if name is None:
         name = "binary" if width == 1 and classes == 2 else "classes"
     return Head(name, classes)
-
-
-def _set_step_values(optimizer: torch.optim.Optimizer, values: StepValues | float) -> None:
-    """Set learning rate and, where the optimiser has one, momentum (Adam's first beta)."""
-    lr, momentum = values if isinstance(values, tuple) else (values, None)
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_ratio"]
-        if momentum is not None and group.get("momentum"):
-            group["momentum"] = momentum
-        elif momentum is not None and "betas" in group:
-            group["betas"] = (momentum, group["betas"][1])
 
 
 def _valid_loss(row: Row) -> float:

@@ -34,11 +34,12 @@ def choose_device(name: DeviceName) -> torch.device:
     Raises:
         InputError: CUDA was asked for and is not there.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no CUDA device here: use --device cpu or auto")
-    return torch.device(name)
+    # With its number, as tensors carry it: torch.device("cuda") is not equal to torch.device("cuda:0").
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def choose_precision(device: torch.device) -> Precision:

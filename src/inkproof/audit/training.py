@@ -10,13 +10,13 @@ def not_finite(what: str, where: str) -> Finding:
 
     Args:
         what: "the loss became nan".
-        where: "at step 12".
+        where: "at step 12, before the update".
     """
     return Finding(
         id=NOT_FINITE,
         code="G1",
         severity="refuse",
-        message=f"Training stopped {where}, before the update: {what}.",
+        message=f"Training stopped {where}: {what}.",
         evidence={"what": what, "where": where},
         remedy="Lower the learning rate, and look for NaN in the inputs or log and sqrt of 0 in the loss.",
     )
