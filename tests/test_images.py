@@ -97,6 +97,9 @@ def test_images_without_labels_split_too() -> None:
         ({"valid": 10}, "leaves none to train on"),
         ({"valid": 1.5}, r"the valid side must be a share below 1 or a whole number of images, not 1.5"),
         ({"test": -1}, "the test side must be a share"),
+        ({"test": float("nan")}, "the test side must be a share"),
+        ({"test": float("inf")}, "the test side must be a share"),
+        ({"test": 2, "seed": -1}, "the seed of a split must not be negative, and it is -1"),
         ({"valid": 1}, "a side of 1 images cannot hold each of 2 classes"),
     ],
 )
@@ -156,7 +159,10 @@ def test_a_subset_is_a_view() -> None:
 
 def test_images_cannot_be_changed() -> None:
     images = numbered([0, 1])
-    for array in (images.pixels, images.labels, images.storage):
+    parts = images.subset(np.array([0]))
+    derived = images.with_classes(("1", "0"))
+    arrays = (images.pixels, images.labels, images.ids, images.storage, parts.labels, parts.ids, derived.labels)
+    for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
@@ -166,6 +172,8 @@ def test_classes_can_be_chosen_and_are_counted_anew(digits: ImageSet) -> None:
     assert pair.classes == ("7", "3")
     assert len(pair) == 179 + 183
     assert [digits.labels[identity - 1] for identity in pair.ids[:9]] == [[7, 3][label] for label in pair.labels[:9]]
+    with pytest.raises(InputError, match="class names must be different, not 3, 3"):
+        digits.with_classes(("3", "3"), rest="drop")
     with pytest.raises(InputError, match="has no class 'x'"):
         digits.with_classes(("3", "x"), rest="drop")
     with pytest.raises(InputError, match="image 1 has the label '0', which is outside the classes 3, 7"):

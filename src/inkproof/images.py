@@ -19,9 +19,7 @@ class _Store:
     """The pixels that several ImageSets look into: subsets share one, and what was computed from it."""
 
     def __init__(self, pixels: UInt8[np.ndarray, "m channels height width"]):
-        view = pixels.view()
-        view.flags.writeable = False
-        self.pixels = view
+        self.pixels = _read_only(pixels)
 
     @cached_property
     def fingerprints(self) -> UInt64[np.ndarray, " m"]:
@@ -84,10 +82,9 @@ class ImageSet:
             names: tuple[str, ...] = tuple(classes or ())
         else:
             labels, names = _check_labels(labels, count, classes, ids, source)
-            labels.flags.writeable = False
-        self.labels: Int64[np.ndarray, " n"] | None = labels
+        self.labels: Int64[np.ndarray, " n"] | None = None if labels is None else _read_only(labels)
         self.classes = names
-        self.ids = ids
+        self.ids = _read_only(ids)
         self.source = source
         self.notes = tuple(notes)
         self._store = _Store(pixels)
@@ -175,9 +172,12 @@ class ImageSet:
             rest: what to do with images of any other class: "refuse" them or "drop" them.
 
         Raises:
-            InputError: a label outside `classes` (the message names the image), or an unknown class name.
+            InputError: a label outside `classes` (the message names the image), an unknown class name, or one
+                named twice.
         """
         wanted = tuple(classes)
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"{self.source}: class names must be different, not {', '.join(wanted)}")
         if self.labels is None or self.classes == wanted:
             return self if self.classes == wanted else self._derive(classes=wanted)
         if rest == "drop" and (unknown := [name for name in wanted if name not in self.classes]):
@@ -197,9 +197,10 @@ class ImageSet:
 
     def _derive(self, **changes: Any) -> "ImageSet":
         derived = object.__new__(ImageSet)
-        derived.labels = changes.get("labels", self.labels)
+        labels = changes.get("labels", self.labels)
+        derived.labels = None if labels is None else _read_only(labels)
         derived.classes = changes.get("classes", self.classes)
-        derived.ids = changes.get("ids", self.ids)
+        derived.ids = _read_only(changes.get("ids", self.ids))
         derived.source = self.source
         derived.notes = self.notes
         derived._store = self._store
@@ -225,6 +226,8 @@ class ImageSet:
         Raises:
             InputError: sizes that leave no training images, or a class with too few different images.
         """
+        if seed < 0:
+            raise InputError(f"the seed of a split must not be negative, and it is {seed}")
         sizes = {name: _side_size(name, size, len(self)) for name, size in (("test", test), ("valid", valid)) if size}
         if sum(sizes.values()) >= len(self):
             raise InputError(f"{self.source}: holding out {sizes} of {len(self)} images leaves none to train on")
@@ -243,6 +246,13 @@ class Split:
 
     def __iter__(self) -> Iterator[ImageSet]:
         return (side for side in (self.train, self.valid, self.test) if side is not None)
+
+
+def _read_only(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """The same values, seen through an array that refuses to be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def matching(images: ImageSet, trained: ImageSet) -> ImageSet:
@@ -285,7 +295,7 @@ def _check_labels(
 
 def _side_size(name: str, size: float, count: int) -> int:
     """A share below 1, or a number of images, as a number of images."""
-    if size < 0 or (size >= 1 and size != int(size)):
+    if not math.isfinite(size) or size < 0 or (size >= 1 and size != int(size)):
         raise InputError(f"the {name} side must be a share below 1 or a whole number of images, not {size}")
     return max(1, round(size * count)) if size < 1 else int(size)
 

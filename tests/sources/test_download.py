@@ -105,3 +105,28 @@ def test_the_data_sets_name_all_four_files_with_checksums() -> None:
         ]
         assert len(known.classes) == 10
         assert all(len(file.sha256) == 64 for file in known.files)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 302 Found\r\nLocation: http://a b/\r\n\r\n",
+        b"",
+    ],
+)
+def test_a_mirror_that_talks_nonsense_is_passed_over(
+    answer: bytes, dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    class Nonsense(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with HTTPServer(("127.0.0.1", 0), Nonsense) as broken, server(CONTENT) as (mirror, _):
+        thread = Thread(target=broken.handle_request)
+        thread.start()
+        fetch(dataset(f"http://127.0.0.1:{broken.server_port}/", mirror), tmp_path)
+        thread.join()
+    assert (tmp_path / FILE.name).read_bytes() == CONTENT

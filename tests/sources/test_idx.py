@@ -134,3 +134,17 @@ def test_mnist_opens_whole() -> None:
     assert (len(images), images.shape, len(images.classes)) == (60_000, (1, 28, 28), 10)
     assert np.bincount(images.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert len(np.unique(images.fingerprints)) == 60_000
+
+
+def test_a_lone_test_part_is_not_taken_for_training_images(tmp_path: Path) -> None:
+    write(tmp_path, "t10k-images-idx3-ubyte", encode(PIXELS))
+    assert len(open_one(tmp_path)) == len(open_one(f"{tmp_path}:test")) == 2
+    with pytest.raises(InputError, match="has no part 'train'; it has test"):
+        open_images(f"{tmp_path}:train")
+
+
+def test_a_declared_shape_must_be_that_of_the_images(tmp_path: Path) -> None:
+    write(tmp_path, IMAGES, encode(PIXELS))
+    assert open_one(tmp_path, shape=(1, 3, 4)).shape == (1, 3, 4)
+    with pytest.raises(InputError, match="its images are 1×3×4, but the declared shape is 1×4×3"):
+        open_images(f"{tmp_path}:train", shape=(1, 4, 3))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from inkproof.errors import InputError
@@ -157,3 +159,81 @@ def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder" / "a.png").symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(InputError, match="a link that leads out of"):
         open_images(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("parts", [("train",), ("valid", "test"), ("test",)])
+def test_parts_are_known_without_each_other(parts: tuple[str, ...], tmp_path: Path) -> None:
+    for part in parts:
+        save(tmp_path / part / "3" / "a.png")
+    for part in parts:
+        assert open_one(f"{tmp_path}:{part}").classes == ("3",)
+    if len(parts) == 1:
+        assert open_one(tmp_path).ids.tolist() == ["3/a.png"]
+    else:
+        with pytest.raises(InputError, match="has the parts valid, test and no train: name one"):
+            open_images(tmp_path)
+
+
+def test_train_beside_another_class_is_a_class(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "a.png")
+    save(tmp_path / "car" / "a.png")
+    assert open_one(tmp_path).classes == ("car", "train")
+
+
+def test_a_folder_inside_a_class_folder_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "3" / "a.png")
+    save(tmp_path / "3" / "more" / "b.png")
+    with pytest.raises(InputError, match=r"3/more: a folder inside a class folder: put its images into 3/"):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["b.png", "nowhere.png"])
+def test_a_link_that_leads_nowhere_is_refused(target: str, tmp_path: Path) -> None:
+    save(tmp_path / "3" / "a.png")
+    (tmp_path / "3" / "b.png").symlink_to(target)
+    with pytest.raises(InputError, match=r"b.png: a link that leads nowhere"):
+        open_images(tmp_path)
+
+
+def test_a_class_may_be_called_by_a_digit_that_is_no_number(tmp_path: Path) -> None:
+    save(tmp_path / "²" / "a.png")
+    assert open_one(tmp_path).classes == ("²",)
+
+
+def test_images_have_1_or_3_channels(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="1 or 3 channels, and the declared shape has 2"):
+        open_images(tmp_path, shape=(2, 5, 6))
+
+
+def test_the_notes_say_which_rules_were_applied(tmp_path: Path) -> None:
+    red = np.zeros((5, 6, 4), np.uint8)
+    red[..., [0, 3]] = 200
+    save(tmp_path / "train" / "3" / "a.png")
+    save(tmp_path / "test" / "3" / "a.png", red)
+    save(tmp_path / "test" / "3" / "b.png", np.full((5, 6), 65535, np.uint16))
+    assert open_one(f"{tmp_path}:train").notes == ()
+    assert open_one(f"{tmp_path}:test").notes == (
+        "1 of 2 images with transparency laid on black",
+        "1 of 2 images of 16 bits cut to 8",
+        "1 of 2 images in colour made grey",
+    )
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ending=st.sampled_from(["png", "jpg", "bmp", "webp"]), place=st.floats(0, 1), byte=st.integers(0, 255))
+def test_a_damaged_image_opens_or_is_refused_by_path(ending: str, place: float, byte: int, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    notes = Image.Exif()
+    notes[0x0112], notes[0x010E] = 6, "a description"
+    save(path, GREY, **({} if ending == "bmp" else {"exif": notes}))
+    data = bytearray(path.read_bytes())
+    data[int(place * (len(data) - 1))] = byte
+    path.write_bytes(data)
+    opened, message = 0, ""
+    try:
+        opened = len(open_one(tmp_path))
+    except InputError as error:
+        message = str(error)
+    path.unlink()
+    assert opened == 1 or path.name in message

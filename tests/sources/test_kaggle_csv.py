@@ -74,7 +74,7 @@ def test_whatever_is_written_is_read(data: st.DataObject, tmp_path: Path) -> Non
         (GOOD + "1000,2,3,4,5\n", r"line 4 \(row 3\), column 'label': '1000' is outside 0..999"),
         (GOOD + "\n1,2,3,4,5\n", r"line 4 \(row 3\) is blank"),
         (GOOD + '1,"2",3,4,5\n', r"line 4 \(row 3\), column 'pixel0': '\"2\"' is no number"),
-        (GOOD.encode() + b"1,2,3,4,\xff\n", "cannot be read"),
+        (GOOD.encode() + b"1,2,3,4,\xff\n", r"line 4 \(row 3\), column 'pixel3': '.' is no number"),
     ],
 )
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
@@ -168,3 +168,54 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("INKPROOF_CACHE", str(tmp_path / "file"))
     assert len(open_one(write(tmp_path, GOOD))) == 2
+
+
+def test_a_damaged_copy_is_made_anew(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path, GOOD)
+    open_one(path)
+    (stored,) = cache.rglob("pixels.npy")
+    whole = stored.read_bytes()
+    for damaged in (b"", b"PK\x03\x04", whole[:-1], whole + b"x"):
+        stored.write_bytes(damaged)
+        open_one(path)
+        assert stored.read_bytes() == whole
+
+
+def test_a_copy_that_lost_its_labels_is_not_used(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path, GOOD)
+    open_one(path)
+    next(cache.rglob("labels.npy")).unlink()
+    assert open_one(path).classes == ("3", "7")
+
+
+# -- lines and columns -------------------------------------------------------------------------------------------------
+
+
+def test_columns_named_by_row_and_column_say_the_size(tmp_path: Path) -> None:
+    names = ",".join(f"{row}x{column}" for row in range(1, 9) for column in (1, 2))
+    path = write(tmp_path, f"{names}\n{','.join(map(str, range(16)))}\n")
+    assert open_one(path).shape == (1, 8, 2)  # 16 pixels are a square too, and would be another image
+
+
+@pytest.mark.parametrize("end", ["\n" * 9000, "  \n", "\r\n \r\n", ""])
+def test_blank_lines_at_the_end_are_passed_over(end: str, tmp_path: Path) -> None:
+    assert len(open_one(write(tmp_path, GOOD + end))) == 2
+
+
+def test_a_lone_carriage_return_does_not_make_up_for_a_blank_line(tmp_path: Path) -> None:
+    path = write(tmp_path, f"{HEADER}\n3,0,1,2,3\r3,0,1,2,3\n\n3,0,1,2,3\n")
+    with pytest.raises(InputError, match=r"line 2 \(row 1\) has 9 columns, the header has 5"):
+        open_images(path)
+    with pytest.raises(InputError, match="line 1 holds lone carriage returns"):
+        open_images(write(tmp_path, GOOD.replace("\n", "\r")))
+
+
+def test_a_byte_that_is_no_text_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.encode() + b"1,2,\xff,4,5\n")
+    with pytest.raises(InputError, match=r"line 4 \(row 3\), column 'pixel1': .* is no number"):
+        open_images(path)
+
+
+def test_a_column_number_of_5000_digits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 1, column 1 is"):
+        open_images(write(tmp_path, f"1x1,1x{'9' * 5000}\n1,2\n"))

@@ -47,3 +47,52 @@ def test_damaged_stored_images_are_refused(name: str, tmp_path: Path, digits: Im
     (tmp_path / "stored" / name).write_bytes(b"damaged")
     with pytest.raises(InputError, match="stored images that are damaged"):
         open_images(tmp_path / "stored")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04aaaa", b"\x93NUMPY\x01\x00\x06\x00((((((", None])
+@pytest.mark.parametrize("name", ["labels.npy", "pixels.npy", "ids.npy"])
+def test_stored_arrays_that_are_none_are_refused(
+    name: str, data: bytes | None, tmp_path: Path, digits: ImageSet
+) -> None:
+    save_images(digits.subset(np.arange(5)), tmp_path / "stored")
+    path = tmp_path / "stored" / name
+    path.write_bytes(path.read_bytes() + b"more" if data is None else data)
+    with pytest.raises(InputError, match="stored images that are damaged"):
+        open_images(tmp_path / "stored")
+
+
+def test_stored_images_that_lost_their_labels_are_refused(tmp_path: Path, digits: ImageSet) -> None:
+    save_images(digits.subset(np.arange(5)), tmp_path / "stored")
+    (tmp_path / "stored" / "labels.npy").unlink()
+    with pytest.raises(InputError, match=r"labels\.npy is missing"):
+        open_images(tmp_path / "stored")
+
+
+@pytest.mark.parametrize("spec", ["", ":train"])
+def test_no_name_is_not_the_folder_one_stands_in(spec: str) -> None:
+    with pytest.raises(InputError, match="names no source"):
+        open_images(spec)
+
+
+def test_a_name_too_long_for_a_file_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        open_images("a" * 5000)
+
+
+def test_what_is_declared_is_never_passed_over(tmp_path: Path, digits: ImageSet) -> None:
+    save_images(digits, tmp_path / "stored")
+    for spec in ("digits", tmp_path / "stored"):
+        assert open_one(spec, classes=list("9876543210")).classes[0] == "9"
+        with pytest.raises(InputError, match="has the label '0', which is outside the classes 3, 7"):
+            open_images(spec, classes=["3", "7"])
+        with pytest.raises(InputError, match="its images are 1×8×8, but the declared shape is 3×8×8"):
+            open_images(spec, shape=(3, 8, 8))
+    with pytest.raises(InputError, match="name one twice"):
+        open_images("digits", classes=["3", "3"])
+    with pytest.raises(InputError, match="each at least 1"):
+        open_images("digits", shape=(1, -8, -8))
+
+
+def test_a_source_that_is_not_divided_has_no_parts() -> None:
+    with pytest.raises(InputError, match="digits:train: has no part 'train'; it is not divided into parts"):
+        open_images("digits:train")

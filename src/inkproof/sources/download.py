@@ -4,15 +4,17 @@ Nothing here runs unless one of these sources is asked for by name.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from inkproof.errors import InputError
-from inkproof.images import ImageSet, Split
+from inkproof.images import ImageSet
 from inkproof.sources.cache import cache_folder
 from inkproof.sources.idx import open_idx
 
@@ -49,18 +51,15 @@ class Dataset:
     classes: tuple[str, ...]
 
 
-def open_download(dataset: Dataset) -> ImageSet | Split:
-    """Open a data set from the cache, downloading what is not there.
+def open_download(dataset: Dataset) -> dict[str, ImageSet]:
+    """Open the parts of a data set from the cache, downloading what is not there.
 
     Raises:
         InputError: a file that no mirror gave; the message says how to give the files by hand.
     """
     folder = cache_folder() / dataset.name
     fetch(dataset, folder)
-    opened = open_idx(folder)
-    if isinstance(opened, ImageSet):
-        return _named(opened, dataset)
-    return Split(_named(opened.train, dataset), None, None if opened.test is None else _named(opened.test, dataset))
+    return {part: _named(images, dataset) for part, images in open_idx(folder).items()}
 
 
 def _named(images: ImageSet, dataset: Dataset) -> ImageSet:
@@ -93,8 +92,8 @@ def _fetch_file(file: RemoteFile, dataset: Dataset, folder: Path, progress: "Pro
         partial = folder / f"{file.name}.partial"
         try:
             _download(mirror + file.name, file, partial, progress, task)
-        except (URLError, TimeoutError, ConnectionError, EOFError) as error:
-            reasons.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
+        except _MirrorFailed as failure:
+            reasons.append(f"{mirror}: {failure}")
             continue
         if hashlib.sha256(partial.read_bytes()).hexdigest() == file.sha256:
             partial.replace(folder / file.name)
@@ -113,20 +112,40 @@ def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress
     have = partial.stat().st_size if partial.exists() else 0
     if have >= file.size:
         have = 0
-    request = Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    with urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+    with _asking_mirror():
+        request = Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+        response = urlopen(request, timeout=_TIMEOUT_SECONDS)
+    with response:
         if response.status != HTTPStatus.PARTIAL_CONTENT:  # the mirror starts over
             have = 0
         with partial.open("ab" if have else "wb") as target:
             progress.update(task, completed=have)  # type: ignore[arg-type]  # rich's TaskID
-            while chunk := response.read(_CHUNK):
+            while True:
+                with _asking_mirror():
+                    chunk = response.read(_CHUNK)
+                if not chunk:
+                    break
                 target.write(chunk)
                 have += len(chunk)
                 progress.update(task, completed=have)  # type: ignore[arg-type]
                 if have > file.size:
                     return  # the checksum will say so
     if have < file.size:
-        raise EOFError(f"the connection ended after {have:,} of {file.size:,} bytes")
+        raise _MirrorFailed(f"the connection ended after {have:,} of {file.size:,} bytes")
+
+
+class _MirrorFailed(Exception):
+    """A mirror did not give a file; the next is asked."""
+
+
+@contextmanager
+def _asking_mirror() -> Iterator[None]:
+    """Whatever a mirror does wrong becomes `_MirrorFailed`; errors of the disk, outside the block, do not."""
+    try:
+        yield
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise _MirrorFailed(" ".join(str(reason).split())) from None
 
 
 def _files(*checksums: tuple[str, int]) -> tuple[RemoteFile, ...]:

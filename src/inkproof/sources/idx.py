@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inkproof.errors import InputError
-from inkproof.images import ImageSet, Split
+from inkproof.images import ImageSet
 from inkproof.sources.labels import name_classes
 
 _PREFIXES = {"train": "train", "test": "t10k"}
@@ -35,16 +35,13 @@ def holds_idx(folder: Path) -> bool:
     return any(find_part(folder, part) for part in _PREFIXES)
 
 
-def open_idx(folder: Path, *, classes: Sequence[str] | None = None) -> ImageSet | Split:
-    """Open the IDX files of a directory: a Split where it holds train and t10k files, else an ImageSet.
+def open_idx(folder: Path, *, classes: Sequence[str] | None = None) -> dict[str, ImageSet]:
+    """Open the IDX files of a directory: the parts it holds, "train" and "test" (the t10k files).
 
     Raises:
         InputError: files that are no IDX files, or whose sizes do not fit together.
     """
-    opened = {part: _open_part(folder, part, classes) for part in _PREFIXES if find_part(folder, part)}
-    if len(opened) == 1:
-        return next(iter(opened.values()))
-    return Split(opened["train"], None, opened["test"].with_classes(opened["train"].classes))
+    return {part: _open_part(folder, part, classes) for part in _PREFIXES if find_part(folder, part)}
 
 
 def _open_part(folder: Path, part: str, classes: Sequence[str] | None) -> ImageSet:

@@ -4,14 +4,17 @@ The rules, by which any image becomes bytes of one size:
 - orientation as the camera noted it; transparency on black; 16 bits a channel cut to 8;
 - one channel where no image has colour, else three;
 - the size declared, else the most frequent in the folder; others are resized (bilinear, antialiased).
+The notes of the ImageSet say to how many images each rule was applied.
 """
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from inkproof.errors import InputError
-from inkproof.images import ImageSet, Split
+from inkproof.images import ImageSet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,8 +39,11 @@ _PARTS = {
 
 def open_folder(
     folder: Path, *, shape: tuple[int, int, int] | None = None, classes: Sequence[str] | None = None
-) -> ImageSet | Split:
-    """Open a folder of images; one that holds train/ and valid/ or test/ opens as those sides.
+) -> dict[str, ImageSet]:
+    """Open a folder of images: the parts train/, valid/ and test/ that it holds, else one named "".
+
+    A folder is divided where it has no other folders than those, or where it has train/ and another of them;
+    so `train` beside `car` is a class. The other parts are brought to the size and channels of train.
 
     Args:
         folder: class folders, whose names are the classes, or images without labels.
@@ -47,41 +53,50 @@ def open_folder(
     Raises:
         InputError: no images, an image that cannot be read or is a bomb; the message names the path.
     """
+    if shape is not None and shape[0] not in (1, 3):
+        raise InputError(f"{folder}: images have 1 or 3 channels, and the declared shape has {shape[0]}")
     parts = {part: path for part, names in _PARTS.items() if (path := _subfolder(folder, names)) is not None}
-    if "train" not in parts or len(parts) == 1:
-        return _open_part(folder, shape, classes)
-    train = _open_part(parts["train"], shape, classes)
-    others = {
-        part: _open_part(path, train.shape, None).with_classes(train.classes)
-        for part, path in parts.items()
-        if part != "train"
-    }
-    return Split(train, others.get("valid"), others.get("test"))
+    others = {path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if not parts or not (("train" in parts and len(parts) > 1) or others <= set(parts.values())):
+        return {"": _open_part(folder, folder, shape, classes)}
+    opened: dict[str, ImageSet] = {}
+    for part, path in parts.items():
+        opened[part] = _open_part(path, folder, shape, classes)
+        shape = opened[part].shape
+    return opened
 
 
 def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _open_part(folder: Path, shape: tuple[int, int, int] | None, classes: Sequence[str] | None) -> ImageSet:
-    found, ignored = _list_images(folder)
+def _open_part(folder: Path, root: Path, shape: tuple[int, int, int] | None, classes: Sequence[str] | None) -> ImageSet:
+    found, ignored = _list_images(folder, root)
     if not found:
         raise InputError(f"{folder}: holds no images ({', '.join(sorted(_ENDINGS))})")
     labels, names = _class_labels(folder, found, classes)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+    declared = shape is not None
+    with _pillow_quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         headers = list(pool.map(_read_header, found))
+        coloured = 0
+        if shape is None or shape[0] == 1:
+            coloured = sum(pool.map(_has_colour, found, [header.maybe_coloured for header in headers]))
         if shape is None:
-            height, width = _commonest([size for size, _ in headers])
-            channels = 3 if any(pool.map(_has_colour, found, [maybe for _, maybe in headers])) else 1
-            shape = channels, height, width
+            shape = 3 if coloured else 1, *_commonest([header.size for header in headers])
         pixels = np.empty((len(found), *shape), np.uint8)
 
         def fill(row: int) -> None:
             pixels[row] = _read_pixels(found[row], shape)
 
         list(pool.map(fill, range(len(found))))
-    resized = sum(size != shape[1:] for size, _ in headers)
-    notes = [f"{resized} of {len(found)} images resized to {shape[1]}×{shape[2]}"] if resized else []
+    applied = {
+        f"images resized to {shape[1]}×{shape[2]}": sum(header.size != shape[1:] for header in headers),
+        "images turned as their camera noted": sum(header.turned for header in headers),
+        "images with transparency laid on black": sum(header.transparent for header in headers),
+        "images of 16 bits cut to 8": sum(header.deep for header in headers),
+        "images in colour made grey": coloured if declared else 0,
+    }
+    notes = [f"{count} of {len(found)} {rule}" for rule, count in applied.items() if count]
     notes += [f"{ignored} files that are no images ignored"] if ignored else []
     ids = np.array([path.relative_to(folder).as_posix() for path in found])
     return ImageSet(pixels, labels, classes=names, ids=ids, source=str(folder), notes=notes)
@@ -90,20 +105,31 @@ def _open_part(folder: Path, shape: tuple[int, int, int] | None, classes: Sequen
 # -- files and classes -------------------------------------------------------------------------------------------------
 
 
-def _list_images(folder: Path) -> tuple[list[Path], int]:
+def _list_images(folder: Path, root: Path) -> tuple[list[Path], int]:
     """Images in the folder or one level below, in order of name, and how many other files there are."""
-    root = folder.resolve()
     found, ignored = [], 0
     for path in sorted([*folder.iterdir(), *folder.glob("*/*")], key=lambda path: _natural(path.relative_to(folder))):
-        if path.name.startswith(".") or path.parent.name.startswith(".") or path.is_dir():
+        if path.name.startswith(".") or (path.parent != folder and path.parent.name.startswith(".")):
+            continue
+        if path.is_dir():
+            if path.parent != folder:
+                raise InputError(f"{path}: a folder inside a class folder: put its images into {path.parent.name}/")
             continue
         if path.suffix.lower() not in _ENDINGS:
             ignored += 1
-        elif not path.resolve().is_relative_to(root):
-            raise InputError(f"{path}: a link that leads out of {folder}: copy the image into the folder")
         else:
+            _check_link(path, root)
             found.append(path)
     return found, ignored
+
+
+def _check_link(path: Path, root: Path) -> None:
+    try:
+        inside = path.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: a loop, until Python 3.12
+        raise InputError(f"{path}: a link that leads nowhere: remove it") from None
+    if not inside:
+        raise InputError(f"{path}: a link that leads out of {root}: copy the image into the folder")
 
 
 def _class_labels(
@@ -129,7 +155,7 @@ def _class_labels(
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """Sorts 2 before 10, and numbers before words."""
     parts = re.findall(r"\d+|\D+", path.as_posix())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 # -- one image ---------------------------------------------------------------------------------------------------------
@@ -147,25 +173,46 @@ def _opened(path: Path) -> "Iterator[Image]":
                     f"{path}: claims {image.width}×{image.height} pixels, more than {_MOST_PIXELS:,}: not opened"
                 )
             yield image
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise struct.error, IndexError and more on damaged files
         size = path.stat().st_size if path.exists() else 0
         reason = "is empty" if size == 0 else f"no image that can be read ({error})"
         raise InputError(f"{path}: {reason}") from None
 
 
-def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
-    """(height, width) as seen, and whether the image may have colour."""
+@contextmanager
+def _pillow_quiet() -> Iterator[None]:
+    """Pillow's warnings of damaged camera notes are kept from the user; that of a bomb refuses the image."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@dataclass(frozen=True)
+class _ImageHeader:
+    """What is known of an image before it is decoded; `size` is (height, width) as seen."""
+
+    size: tuple[int, int]
+    maybe_coloured: bool
+    turned: bool
+    transparent: bool
+    deep: bool
+
+
+def _read_header(path: Path) -> _ImageHeader:
     with _opened(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        size = (image.width, image.height) if turned else (image.height, image.width)
-        return size, image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+        orientation = image.getexif().get(0x0112, 1)
+        return _ImageHeader(
+            size=(image.width, image.height) if orientation in (5, 6, 7, 8) else (image.height, image.width),
+            maybe_coloured=image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F"),
+            turned=orientation in range(2, 9),
+            transparent=image.has_transparency_data,
+            deep=image.mode.startswith("I"),
+        )
 
 
 def _has_colour(path: Path, maybe: bool) -> bool:

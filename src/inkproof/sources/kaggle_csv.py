@@ -8,9 +8,10 @@ import gzip
 import hashlib
 import io
 import re
+import shutil
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isqrt
@@ -28,14 +29,22 @@ from inkproof.sources.stored import open_stored, save_images
 
 _CONVERTER_VERSION = 1  # a change of what is made from the same bytes counts up
 _LARGEST_HEADER = 1 << 24
+_ROW_AND_COLUMN = r"[0-9]{1,6}x[0-9]{1,6}"
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What the first line says: the column names, and whether the first is the label."""
+    """What the first line says.
+
+    Args:
+        columns: the names.
+        has_labels: whether the first is the label.
+        size: (height, width), where the names are 1x1, 1x2, …
+    """
 
     columns: tuple[str, ...]
     has_labels: bool
+    size: tuple[int, int] | None
 
     @property
     def pixels(self) -> int:
@@ -62,18 +71,19 @@ def open_csv(
     """
     try:
         header = _read_header(path)
-        real_shape = _image_shape(path, header.pixels, shape)
+        real_shape = _image_shape(path, header, shape)
         folder = _cache_entry(path, real_shape) if cache else None
-        if folder is not None and folder.is_dir():
-            with suppress(InputError):  # a damaged copy is made anew
-                return _with_declared(open_stored(folder, source=str(path)), classes, path)
+        copy = None if folder is None else _open_copy(folder, path, header, real_shape)
+        if copy is not None:
+            return _with_declared(copy, classes, path)
         numbers, pixels = _read_rows(path, header)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     labels, names = (None, ()) if numbers is None else name_classes(numbers, None, where=str(path))
     images = ImageSet(pixels.reshape(-1, *real_shape), labels, classes=names, source=str(path))
     if folder is not None:
         with suppress(OSError, InputError):  # a cache that cannot be written, or was written meanwhile
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged copy, as it was not opened
             save_images(images, folder)
     return _with_declared(images, classes, path)
 
@@ -91,10 +101,13 @@ def _with_declared(images: ImageSet, classes: Sequence[str] | None, path: Path) 
 
 
 def _open_text(path: Path) -> io.TextIOWrapper:
-    """The text of the file without a byte-order mark; any line ends become line feeds."""
+    """The text of the file without a byte-order mark; lines end with a line feed and nothing else.
+
+    A byte that is no text becomes a sign that is no number, so that the message can name its cell.
+    """
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", errors="replace", newline="\n")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="\n")
 
 
 def _read_header(path: Path) -> _Header:
@@ -102,6 +115,8 @@ def _read_header(path: Path) -> _Header:
         line = file.readline(_LARGEST_HEADER)
     if not line.strip():
         raise InputError(f"{path}: line 1 is blank; it must name the columns" if line else f"{path}: is empty")
+    if "\r" in line.rstrip("\r\n"):
+        raise InputError(f"{path}: line 1 holds lone carriage returns: save the file with line feeds as line ends")
     columns = tuple(name.strip().strip('"') for name in line.strip().split(","))
     if all(re.fullmatch(r"-?[\d.]*", name) for name in columns):
         raise InputError(f"{path}: line 1 is no header but numbers: it must be label,pixel0,pixel1,…")
@@ -112,14 +127,18 @@ def _read_header(path: Path) -> _Header:
         raise InputError(f"{path}: line 1 names the column {twice!r} twice")
     if not names:
         raise InputError(f"{path}: line 1 names no pixel columns")
-    _check_pixel_names(path, names, first_column=1 + has_labels)
-    return _Header(columns, has_labels)
+    return _Header(columns, has_labels, _check_pixel_names(path, names, first_column=1 + has_labels))
 
 
-def _check_pixel_names(path: Path, names: Sequence[str], *, first_column: int) -> None:
-    """Pixel columns must be pixel0, pixel1, … (from 0 or 1), or 1x1, 1x2, …, without gaps and in order."""
-    if re.fullmatch(r"\d+x\d+", names[0]):
-        width = int(names[-1].split("x")[1]) if re.fullmatch(r"\d+x\d+", names[-1]) else 0
+def _check_pixel_names(path: Path, names: Sequence[str], *, first_column: int) -> tuple[int, int] | None:
+    """Pixel columns must be pixel0, pixel1, … (from 0 or 1), or 1x1, 1x2, …, without gaps and in order.
+
+    Returns:
+        (height, width) where the names say it.
+    """
+    width = 0
+    if re.fullmatch(_ROW_AND_COLUMN, names[0]):
+        width = int(names[-1].split("x")[1]) if re.fullmatch(_ROW_AND_COLUMN, names[-1]) else 0
         expected = [f"{number // width + 1}x{number % width + 1}" for number in range(len(names))] if width else []
     else:
         start = 1 if names[0] == "pixel1" else 0
@@ -131,9 +150,11 @@ def _check_pixel_names(path: Path, names: Sequence[str], *, first_column: int) -
                 f"{path}: line 1, column {number + first_column} is {name!r} and should be {wanted!r}: the columns are "
                 "label (or none), then pixel0, pixel1, … in order"
             )
+    return (len(names) // width, width) if width else None
 
 
-def _image_shape(path: Path, pixels: int, declared: tuple[int, int, int] | None) -> tuple[int, int, int]:
+def _image_shape(path: Path, header: _Header, declared: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    pixels = header.pixels
     if declared is not None:
         channels, height, width = declared
         if channels * height * width != pixels:
@@ -142,6 +163,8 @@ def _image_shape(path: Path, pixels: int, declared: tuple[int, int, int] | None)
                 f"{channels * height * width}"
             )
         return declared
+    if header.size is not None:
+        return 1, *header.size
     side = isqrt(pixels)
     if side * side != pixels:
         raise InputError(f"{path}: {pixels} pixels a row are no square image: declare the shape, for instance 14x28")
@@ -160,24 +183,25 @@ def _read_rows(path: Path, header: _Header) -> tuple[Int64[np.ndarray, " n"] | N
         warnings.simplefilter("error")
         file.readline()
         try:
-            table = np.loadtxt(file, dtype=np.dtype(fields), delimiter=",", comments=None, ndmin=1)
+            table = np.loadtxt(_rows(file), dtype=np.dtype(fields), delimiter=",", comments=None, ndmin=1)
         except (ValueError, OverflowError, UserWarning, DeprecationWarning) as error:
             _explain(path, header, str(error))
     numbers = np.ascontiguousarray(table["label"]) if header.has_labels else None
-    if _count_lines(path) != len(table) + 1 or (numbers is not None and (numbers.min() < 0 or numbers.max() > 999)):
-        _explain(path, header, "it has blank lines or lone carriage returns")
+    if numbers is not None and (numbers.min() < 0 or numbers.max() > LARGEST_LABEL):
+        _explain(path, header, "a label is out of range")
     return numbers, np.ascontiguousarray(table["pixels"])
 
 
-def _count_lines(path: Path) -> int:
-    """Lines of the file, blank ones at its end left out: loadtxt passes over blank lines without a word."""
-    lines, tail = 0, b""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            lines += chunk.count(b"\n")
-            tail = (tail + chunk)[-4096:]
-    ends = tail[len(tail.rstrip(b"\r\n \t")) :].count(b"\n")
-    return lines - ends + 1
+def _rows(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without blank ones at the end; loadtxt alone would pass over any blank line without a word."""
+    blank = False
+    for line in lines:
+        if line.isspace():
+            blank = True
+        elif blank:
+            raise ValueError("a blank line")
+        else:
+            yield line
 
 
 def _explain(path: Path, header: _Header, objection: str) -> NoReturn:
@@ -216,6 +240,16 @@ def _cell_problem(cell: str, largest: int) -> str | None:
 
 
 # -- cache -------------------------------------------------------------------------------------------------------------
+
+
+def _open_copy(folder: Path, path: Path, header: _Header, shape: tuple[int, int, int]) -> ImageSet | None:
+    """The converted copy; None where there is none that is whole."""
+    with suppress(OSError, InputError):
+        if folder.is_dir():
+            images = open_stored(folder, source=str(path))
+            if images.shape == shape and (images.labels is not None) == header.has_labels:
+                return images
+    return None
 
 
 def _cache_entry(path: Path, shape: tuple[int, int, int]) -> Path:

@@ -5,24 +5,37 @@ import zlib
 from collections.abc import Sequence
 from math import isqrt, prod
 from pathlib import Path
+from tokenize import TokenError  # numpy lets it through from a damaged header
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from inkproof.errors import InputError
-from inkproof.images import ImageSet, Split
+from inkproof.images import ImageSet
 from inkproof.sources.labels import name_classes
 
 _IMAGES = ("pixels", "images", "x", "X", "data")
 _LABELS = ("labels", "y", "target")
 _PARTS = ("train", "valid", "test")
 _COLOURS = (1, 3)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,  # encrypted, or packed in a way that zipfile does not know
+    SyntaxError,
+    MemoryError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_LARGEST_WHOLE_FLOAT = 2**53
 
 
 def open_npz(
     path: Path, *, shape: tuple[int, int, int] | None = None, classes: Sequence[str] | None = None
-) -> ImageSet | Split:
-    """Open an .npz file: an ImageSet from `pixels` and `labels`, a Split from `x_train`, `y_train`, `x_test`, ….
+) -> dict[str, ImageSet]:
+    """Open an .npz file: its parts from `x_train`, `y_train`, `x_test`, …, else one named "" from `pixels`, `labels`.
 
     Also known: `images`, `x`, `X`, `data` and `y`, `target`, and an array `classes` of names. Images may be (n, h, w),
     (n, c, h, w) or (n, h, w, c) with 1 or 3 channels, or (n, pixels). Whole numbers must lie in 0..255; other numbers
@@ -35,7 +48,7 @@ def open_npz(
         _check_members(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, MemoryError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: no .npz file that can be read: {error}") from None
     declared = classes
     if declared is None and "classes" in arrays:
@@ -48,16 +61,13 @@ def open_npz(
                 f"{path}: holds {', '.join(arrays) or 'nothing'}; images are looked for as pixels or x_train"
             )
         labels_name = next((label for label in _LABELS if label in arrays), None)
-        return _image_set(path, name, arrays[name], labels_name, arrays, shape, declared)
+        return {"": _image_set(path, name, arrays[name], labels_name, arrays, shape, declared)}
     if "train" not in parts:
         raise InputError(f"{path}: holds {', '.join(arrays)} and no x_train")
-    opened = {
+    return {
         part: _image_set(path, f"x_{part}", pixels, f"y_{part}", arrays, shape, declared)
         for part, pixels in parts.items()
     }
-    known = opened["train"].classes
-    valid, test = (opened[part].with_classes(known) if part in opened else None for part in ("valid", "test"))
-    return opened["train"] if len(opened) == 1 else Split(opened["train"], valid, test)
 
 
 def _image_set(
@@ -70,6 +80,8 @@ def _image_set(
     classes: Sequence[str] | None,
 ) -> ImageSet:
     where = f"{path}: array {name!r}"
+    if values.size == 0:
+        raise InputError(f"{where} has the shape {values.shape}: it holds no images")
     pixels, notes = _to_bytes(_to_four_dimensions(values, shape, where), where)
     numbers = arrays.get(labels_name) if labels_name is not None else None
     if numbers is None:
@@ -77,23 +89,30 @@ def _image_set(
     labels_where = f"{path}: array {labels_name!r}"
     if numbers.shape != (len(pixels),):
         raise InputError(f"{labels_where} has the shape {numbers.shape}; {len(pixels)} images need ({len(pixels)},)")
-    if numbers.dtype.kind == "f" and np.array_equal(numbers, np.round(numbers)):
+    if numbers.dtype.kind == "f":
+        whole = (np.abs(numbers) < _LARGEST_WHOLE_FLOAT) & (numbers == np.round(numbers))
+        _refuse_rows(~whole, "is no whole number", labels_where)
         numbers = numbers.astype(np.int64)
     if numbers.dtype.kind not in "iu":
         raise InputError(f"{labels_where} holds {numbers.dtype}: labels must be whole numbers")
     if classes is not None and "classes" in arrays:
         labels, names = numbers.astype(np.int64), tuple(classes)  # then labels are indices into those names
     else:
-        labels, names = name_classes(numbers.astype(np.int64), classes, where=labels_where)
+        labels, names = name_classes(numbers, classes, where=labels_where)
     return ImageSet(pixels, labels, classes=names, source=str(path), notes=notes)
 
 
 def _to_four_dimensions(
     values: Shaped[np.ndarray, "..."], declared: tuple[int, int, int] | None, where: str
 ) -> Shaped[np.ndarray, "n channels height width"]:
-    if declared is not None and values.ndim > 1 and prod(values.shape[1:]) == prod(declared):
-        return values.reshape(-1, *declared)
     if declared is not None:
+        if values.ndim == 2 and values.shape[1] == prod(declared):
+            return values.reshape(-1, *declared)
+        channels, height, width = declared
+        if values.shape[1:] == declared or (channels == 1 and values.shape[1:] == (height, width)):
+            return values.reshape(-1, *declared)
+        if values.shape[1:] == (height, width, channels):
+            return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
         raise InputError(f"{where} has the shape {values.shape}, which does not fit the declared shape {declared}")
     if values.ndim == 2 and isqrt(values.shape[1]) ** 2 == values.shape[1]:
         side = isqrt(values.shape[1])
