@@ -197,6 +197,10 @@ def test_recipes_lists_and_prints_one_to_start_from(inkproof: Command) -> None:
         (["train", "--classes", "3,x"], "digits: has no class 'x'"),
         (["train", "--valid-size", "1.5"], "neither a share below 1 nor a whole number"),
         (["train", "--shape", "28"], "give height x width"),
+        (["train", "--valid-size", "0", "--patience", "3"], "patience and keep_best compare validation losses"),
+        (["train", "--split-seed", "-1"], "the seed of a split must not be negative"),
+        (["show", "digits", "--out", "x.doc"], "the name must end in one of .png"),
+        (["lr-find", "--out", "x"], "the name must end in one of .png"),
         (["train", "--seeds", "0"], "--seeds"),
         (["train", "--resume"], "nothing to resume"),
         (["train", "--recipe", "mean-image", "--lr", "1"], "is fitted without a learning rate"),
@@ -210,6 +214,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(inkproof: Command, argument
     assert message in result.err
     assert "Traceback" not in result.err
     assert len([line for line in result.err.splitlines() if line.startswith("error:")]) == 1
+    assert not Path("runs").exists() or list(Path("runs").iterdir()) == []
 
 
 def test_a_bad_cell_ends_with_exit_code_2_and_its_place(inkproof: Command, tmp_path: Path) -> None:
@@ -226,8 +231,11 @@ def test_missing_labels_end_with_exit_code_2(inkproof: Command, kaggle: Path) ->
 
 def test_a_file_that_cannot_be_written_is_named(inkproof: Command) -> None:
     Path("file").write_text("in the way")
-    result = inkproof("show", "digits", "--out", "file/x.png")
-    assert (result.code, "Traceback" in result.err) == (2, False)
+    inkproof("train", *QUICK, "--out", "run")
+    for arguments in (["show", "digits", "--out", "file/x.png"], ["predict", "run", "digits", "--out", "file/x.csv"]):
+        result = inkproof(*arguments)
+        assert (result.code, "Traceback" in result.err) == (2, False)
+        assert "file" in result.err.splitlines()[-1]
 
 
 def test_a_mistake_of_inkproof_ends_with_exit_code_70(inkproof: Command, monkeypatch: pytest.MonkeyPatch) -> None:

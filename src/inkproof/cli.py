@@ -106,6 +106,18 @@ class _Shape(click.ParamType[tuple[int, int, int]]):
         return channels, height, width
 
 
+class _Picture(click.Path):
+    """A picture to write, of a kind that its ending names."""
+
+    name = "picture"
+    endings = (".png", ".jpg", ".svg", ".pdf")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if Path(value).suffix.lower() not in self.endings:
+            self.fail(f"{value!r}: the name must end in one of {', '.join(self.endings)}", param, ctx)
+        return Path(value)
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 _shape = click.option("--shape", type=_Shape(), help="Size of the images where the source does not say: 28x28.")
 _no_cache = click.option("--no-cache", is_flag=True, help="Neither read nor keep a converted copy of a CSV file.")
@@ -283,7 +295,7 @@ def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:
 @click.option("--classes", type=_Classes(), metavar="3,7", help="Keep these classes only.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @_device
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw the curve.")
+@click.option("--out", type=_Picture(), metavar="FILE.png", help="Draw the curve.")
 @_allow
 @_shape
 @_no_cache
@@ -323,7 +335,7 @@ def find_lr(*, as_json: bool, out: Path | None, **options: Any) -> None:
 @cli.command()
 @click.argument("source")
 @click.option("--classes", type=_Classes(), metavar="3,7", help="Show these classes only.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw examples.")
+@click.option("--out", type=_Picture(), metavar="FILE.png", help="Draw examples.")
 @_shape
 @_no_cache
 @_json

@@ -14,8 +14,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+    except OSError as error:  # the user knows the name of the file, not that of the temporary one
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

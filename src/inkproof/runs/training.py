@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from inkproof.audit import act_on, check_images
-from inkproof.errors import InputError, Refused
+from inkproof.errors import InkproofError, InputError, Refused
 from inkproof.evaluation import score
 from inkproof.files import atomic_path, write_text
 from inkproof.history import History, Row
@@ -103,8 +103,9 @@ def train_run(
             own.mkdir(parents=True, exist_ok=True)
             try:
                 learner = _train_seed(recipe, sides, own, seed, options, on_row)
-            except Refused:
-                shutil.rmtree(folder)  # resuming would only meet the same refusal
+            except InkproofError as error:
+                if isinstance(error, Refused) or not resume:
+                    shutil.rmtree(folder)  # resuming would only meet the same error
                 raise
             _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
         about = directory.read_json(own / directory.RUN)
