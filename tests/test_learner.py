@@ -413,3 +413,30 @@ def test_cuda_is_refused_where_there_is_none(few_digits: Split) -> None:
     else:
         with pytest.raises(InputError, match="torch sees no CUDA device here: use --device cpu or auto"):
             Learner(linear, few_digits.train, device="cuda")
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Identity()])
+def test_one_image_is_activated_as_many_are(last: nn.Module, few_digits: Split) -> None:
+    assert few_digits.valid is not None
+    learner = Learner(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last), few_digits.train, few_digits.valid)
+    learner.fit(1, lr=0.01, verbose=False)
+    together, _ = learner.get_preds()
+    alone = torch.cat([learner.get_preds(few_digits.valid.subset(np.array([row])))[0] for row in range(5)])
+    torch.testing.assert_close(alone, together[:5])
+
+
+def test_a_sigmoid_inside_the_model_is_known_by_its_loss(digits: ImageSet) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(64, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x.flatten(1)).sigmoid()
+
+    train, valid = digits.with_classes(("3", "7"), rest="drop").split(valid=0.2)
+    learner = Learner(Net, train, valid, loss=nn.BCELoss())
+    assert learner.fit(5, lr=0.1, verbose=False)[-1].metrics["accuracy"] > 0.95
+    probabilities, labels = learner.get_preds()
+    assert (probabilities.argmax(1) == labels).float().mean() > 0.95
+    assert torch.equal(learner.predict(), probabilities.argmax(1))

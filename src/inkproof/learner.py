@@ -30,9 +30,14 @@ from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_me
 from inkproof.schedules import Schedule
 from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
 
+_SAMPLE = 64  # rows to see from what a model's outputs are
+
 
 class Learner:
     """Trains one model on one split and predicts with it.
+
+    Making one tells glibc, process-wide, to keep memory that is freed (`runtime.keep_freed_memory`, which also
+    undoes it).
 
     Args:
         model: an `nn.Module`, trained in place from the weights it has; or a function that builds one, whose
@@ -126,6 +131,7 @@ class Learner:
         self.head = _choose_head(head, self.train, sample)
         self.head.check_outputs(sample)
         self.loss = loss or self.head.loss
+        self._activation = _find_activation(self.model, sample, self.loss)
         # A user's own loss on a user's own loader gets the targets as they come; all else goes through the head.
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self._metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
@@ -350,9 +356,7 @@ class Learner:
     @property
     def predictor(self) -> Predictor:
         """The model as it is now, with all that its predictions need."""
-        made_of_probabilities = isinstance(self.loss, nn.BCELoss) or self.loss is nn.functional.binary_cross_entropy
-        activation: heads.Activation | None = "probabilities" if made_of_probabilities else None
-        return Predictor(self.model, self.head, self.device, self.precision, activation)
+        return Predictor(self.model, self.head, self.device, self.precision, self._activation)
 
     def _data_to_predict(self, data: Data | None) -> Data:
         data = self.valid if data is None else data
@@ -399,8 +403,8 @@ class Learner:
     def _sample_outputs(self) -> Float[Tensor, "n ..."]:
         """Outputs of a few training rows, to see what the model gives; changes nothing."""
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
-            inputs, _ = next(iter(ordered_batches(self.train, device=self.device, batch_size=2)))
-            return forward(self.model, inputs[:2], self.precision)
+            inputs, _ = next(iter(ordered_batches(self.train, device=self.device, batch_size=_SAMPLE)))
+            return forward(self.model, inputs[:_SAMPLE], self.precision)
 
     # -- checking and validating -----------------------------------------------------------------------------
 
@@ -441,6 +445,13 @@ class Learner:
         finding = audit.not_finite(what, where)
         self.findings.append(finding)
         return NotFinite(f"{finding.message} {finding.remedy}", [finding])
+
+
+def _find_activation(model: nn.Module, sample: Float[Tensor, "n ..."], loss: Loss) -> heads.Activation:
+    """What the model does to its outputs itself; a loss of probabilities tells it where outputs cannot."""
+    if isinstance(loss, nn.BCELoss) or loss is nn.functional.binary_cross_entropy:
+        return "probabilities"
+    return heads.find_activation(model, sample)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from inkproof.augment import one_pixel_views
 from inkproof.batches import Data, ordered_batches
 from inkproof.errors import InputError
-from inkproof.heads import Activation, Head, find_activation
+from inkproof.heads import Activation, Head
 from inkproof.images import ImageSet
 from inkproof.runtime import Precision
 from inkproof.steps import collect_outputs, evaluating, forward
@@ -24,26 +24,22 @@ class Predictor:
         head: what the outputs mean.
         device: where it computes.
         precision: as in training, so that scores are those of training.
-        activation: what the model is known to do to its outputs itself; None finds out from the outputs.
+        activation: what the model does to its outputs itself, so that nothing is activated twice.
     """
 
     model: nn.Module
     head: Head
     device: torch.device
     precision: Precision = "float32"
-    activation: Activation | None = None
+    activation: Activation = "none"
 
     def outputs(self, data: Data) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
         """Raw outputs and labels of all rows, on the device; images without labels have label 0."""
         return collect_outputs(self.model, ordered_batches(data, device=self.device), precision=self.precision)
 
-    def activation_of(self, outputs: Float[Tensor, "n ..."]) -> Activation:
-        """What the model did to these outputs itself."""
-        return self.activation or find_activation(self.model, outputs)
-
     def decode(self, outputs: Float[Tensor, "n ..."]) -> Int64[Tensor, " n"]:
         """The predicted class index of each row of outputs."""
-        return self.head.decode(outputs, self.activation_of(outputs))
+        return self.head.decode(outputs, self.activation)
 
     def probabilities(
         self, data: Data, *, tta: bool = False
@@ -58,7 +54,7 @@ class Predictor:
             Probabilities, activated once even where the model ends in a softmax; labels.
         """
         outputs, labels = self.outputs(data)
-        averaged = self._averaged(data) if tta else self.head.probabilities(outputs, self.activation_of(outputs))
+        averaged = self._averaged(data) if tta else self.head.probabilities(outputs, self.activation)
         return averaged.cpu(), labels.cpu()
 
     def predict(self, data: Data, *, tta: bool = False) -> Int64[Tensor, " n"]:
@@ -76,6 +72,6 @@ class Predictor:
         with evaluating(self.model):
             for inputs, _ in ordered_batches(data, device=self.device):
                 views = [forward(self.model, view, self.precision) for view in one_pixel_views(inputs)]
-                activation = self.activation_of(views[0])
-                averaged.append(torch.stack([self.head.probabilities(view, activation) for view in views]).mean(dim=0))
+                activated = [self.head.probabilities(view, self.activation) for view in views]
+                averaged.append(torch.stack(activated).mean(dim=0))
         return torch.cat(averaged)

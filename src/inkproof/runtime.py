@@ -2,7 +2,6 @@
 
 import ctypes
 import platform
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,15 +16,6 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _GLIBC_DEFAULT_MMAP_MAX = 65536
 _GLIBC_DEFAULT_TRIM_THRESHOLD = 128 * 1024
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how a training computes: recorded with a run, so that it can be replayed to the same bits."""
-
-    device: str
-    precision: Precision
-    threads: int
 
 
 def choose_device(name: DeviceName) -> torch.device:

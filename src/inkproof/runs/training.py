@@ -188,8 +188,7 @@ def _scores(learner: Learner, sides: Split) -> dict[str, Any]:
         result[name] = None
         if side is not None and side.labels is not None:
             outputs, labels = learner.predictor.outputs(side)
-            activation = learner.predictor.activation_of(outputs)
-            result[name] = score(learner.head, learner.loss, outputs, labels, activation=activation)
+            result[name] = score(learner.head, learner.loss, outputs, labels, activation=learner.predictor.activation)
     result["training"] = {
         "images": len(sides.train),
         "epochs": len(learner.history),
