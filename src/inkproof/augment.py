@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,9 @@ class Deformation:
         grid = F.affine_grid(self._affine(count, generator).to(images), list(images.shape), align_corners=False)
         if self.elastic:
             knots = torch.randn(count, 2, self.knots, self.knots, generator=generator).to(images)
-            field = F.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)
-            grid = grid + field.permute(0, 2, 3, 1) * (2 * self.elastic)  # the grid's unit is half a side
+            down, right = (_bicubic_weights(self.knots, size).to(images) for size in (height, width))
+            field = torch.einsum("yi,ncij,xj->nyxc", down, knots, right)
+            grid = grid + field * (2 * self.elastic)  # the grid's unit is half a side
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def _affine(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
@@ -64,6 +66,13 @@ class Deformation:
         cosine, sine = torch.cos(angle) * size, torch.sin(angle) * size
         rows = [cosine, shear * self.shear - sine, right * (2 * self.shift), sine, cosine, down * (2 * self.shift)]
         return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+@cache
+def _bicubic_weights(knots: int, size: int) -> Float[Tensor, "size knots"]:
+    """What each knot adds to each pixel of a bicubic upsampling: two products with it take a fifth of torch's time."""
+    unit = torch.eye(knots).view(knots, 1, knots, 1)
+    return F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True).view(knots, size).T.contiguous()
 
 
 def one_pixel_views(images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n channels height width"]]:
