@@ -440,3 +440,11 @@ def test_a_sigmoid_inside_the_model_is_known_by_its_loss(digits: ImageSet) -> No
     probabilities, labels = learner.get_preds()
     assert (probabilities.argmax(1) == labels).float().mean() > 0.95
     assert torch.equal(learner.predict(), probabilities.argmax(1))
+
+
+def test_a_frozen_model_predicts_and_refuses_to_train(few_digits: Split) -> None:
+    model = linear().requires_grad_(False)
+    learner = Learner(model, few_digits.train, few_digits.valid)
+    assert learner.get_preds()[0].shape == (100, 10)
+    with pytest.raises(InputError, match="the model has no parameters that can be trained"):
+        learner.fit(1, lr=0.1, verbose=False)

@@ -180,7 +180,8 @@ class Learner:
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self._train_batches)
             return self._loss_over(self._train_batches)
-        assert self.optimizer is not None, "a model without parameters to train was not noticed"
+        if self.optimizer is None:
+            raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
         losses, sizes = [], []
         self.model.train()
         with self._streams.as_global("model"):
