@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -292,7 +291,6 @@ def test_a_killed_training_resumes_with_its_own_options(
 
 @needs_mnist
 def test_mnist_opens_and_trains_from_its_files(inkproof: Command) -> None:
-    started = time.perf_counter()
     result = inkproof("train", "--data", MNIST, "--recipe", "mean-image", "--test-size", 10_000, "--json")
     assert result.json["scores"]["test"]["images"] == 10_000
-    assert 0.6 < result.json["scores"]["test"]["accuracy"] < 0.7 or time.perf_counter() < started
+    assert 0.6 < result.json["scores"]["test"]["accuracy"] < 0.7  # nearest mean by L1 distance
