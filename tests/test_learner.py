@@ -45,7 +45,7 @@ def equal(first: object, second: object) -> bool:
             and all(equal(first[key], second[key]) for key in first)
         )
     if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(equal, first, second))  # type: ignore[arg-type]
+        return len(first) == len(second) and all(map(equal, first, second))
     return first == second
 
 
@@ -124,7 +124,7 @@ def test_one_cycle_moves_learning_rate_and_momentum(few_digits: Split) -> None:
 
     Learner(linear, few_digits.train, optimizer=partial(Watched, momentum=0.9)).fit_one_cycle(4, lr=0.1, verbose=False)
     schedule = schedules.one_cycle(0.1)
-    assert seen == [tuple(schedule(step, len(seen))) for step in range(len(seen))]  # type: ignore[arg-type]
+    assert seen == [tuple(schedule(step, len(seen))) for step in range(len(seen))]
 
 
 @pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.AdamW, torch.optim.Adagrad])

@@ -52,7 +52,7 @@ def train_step(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
         parameter.grad = None
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     if check_finite:
         _check_gradients(model, parameters)
     optimizer.step()

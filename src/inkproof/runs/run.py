@@ -113,6 +113,6 @@ def _load_member(
         reason = str(error).splitlines()[0]
         raise InputError(f"{weights}: not the weights of the recipe {recipe.name!r}: {reason}") from None
     where = choose_device(device)
-    model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # as in Learner
     precision: Precision = directory.read_json(folder / directory.RUN)["precision"]
     return Predictor(model, head, where, precision)

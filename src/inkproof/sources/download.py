@@ -127,7 +127,7 @@ def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress
                     break
                 target.write(chunk)
                 have += len(chunk)
-                progress.update(task, completed=have)  # type: ignore[arg-type]
+                progress.update(task, completed=have)  # type: ignore[arg-type]  # likewise
                 if have > file.size:
                     return  # the checksum will say so
     if have < file.size:
