@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from conftest import MNIST, Result, needs_mnist
 
-from inkproof import cli
 from inkproof.images import ImageSet
 
 Command = Callable[..., Result]
-QUICK = ("--recipe", "linear", "--epochs", 2)
+QUICK = ("--recipe", "linear-cross-entropy", "--epochs", 2)
 
 
 def test_train_prints_table_score_and_where_the_run_is(inkproof: Command) -> None:
@@ -53,12 +52,14 @@ def test_several_seeds_give_mean_and_deviation(inkproof: Command) -> None:
 
 
 def test_classes_choose_and_a_binary_recipe_takes_two(inkproof: Command) -> None:
-    result = inkproof("train", "--recipe", "logistic", "--classes", "3,7", "--json", "--out", "run")
+    result = inkproof("train", "--recipe", "logistic-torch", "--classes", "3,8", "--json", "--out", "run")
     assert result.json["scores"]["test"]["accuracy"] > 0.9
-    assert json.loads(Path("run/run.json").read_text())["classes"] == ["3", "7"]
-    refused = inkproof("train", "--recipe", "logistic")
+    assert json.loads(Path("run/run.json").read_text())["classes"] == ["3", "8"]
+    of_ten = inkproof("train", "--recipe", "logistic-torch", "--json").json
+    assert json.loads((Path(of_ten["run"]) / "run.json").read_text())["classes"] == ["3", "7"], "what the recipe is for"
+    refused = inkproof("train", "--recipe", "logistic-torch", "--classes", "3,7,8")
     assert refused.code == 2
-    assert "a binary head tells two classes apart and the data has 10: choose two with --classes" in refused.err
+    assert "a binary head tells two classes apart and the data has 3: choose two with --classes" in refused.err
 
 
 def test_sizes_log_and_best_epoch_are_options(inkproof: Command) -> None:
@@ -156,11 +157,11 @@ def test_images_of_another_shape_than_the_runs_are_refused(inkproof: Command, ka
 
 
 def test_lr_find_suggests_and_draws(inkproof: Command) -> None:
-    result = inkproof("lr-find", "--recipe", "linear", "--out", "lr.png")
+    result = inkproof("lr-find", "--recipe", "linear-cross-entropy", "--out", "lr.png")
     assert result.code == 0
     assert {"valley", "steep", "minimum", "slide"} <= set(result.out.split())
     assert Path("lr.png").read_bytes().startswith(b"\x89PNG")
-    suggested = inkproof("lr-find", "--recipe", "linear", "--json").json["suggested"]
+    suggested = inkproof("lr-find", "--recipe", "linear-cross-entropy", "--json").json["suggested"]
     assert 1e-7 < suggested["valley"] < 10
 
 
@@ -176,11 +177,11 @@ def test_show_counts_and_draws(inkproof: Command, kaggle: Path) -> None:
 
 def test_recipes_lists_and_prints_one_to_start_from(inkproof: Command) -> None:
     assert "accurate (default)" in inkproof("recipes").out
-    toml = inkproof("recipes", "hidden").out
+    toml = inkproof("recipes", "hidden-raw").out
     Path("mine.toml").write_text(toml.replace("units = 30", "units = 12"))
     assert inkproof("train", "--recipe", "mine.toml", "--epochs", 1, "--out", "run").code == 0
     assert "units = 12" in Path("run/recipe.toml").read_text()
-    assert inkproof("recipes", "--json").json["hidden"]["model"]["units"] == 30
+    assert inkproof("recipes", "--json").json["hidden-raw"]["model"]["units"] == 30
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def test_a_mistake_of_inkproof_ends_with_exit_code_70(inkproof: Command, monkeyp
     def broken(options: object) -> None:
         raise AssertionError("broken inside")
 
-    monkeypatch.setattr(cli, "_recipe", broken)
+    monkeypatch.setattr("inkproof.cli.training._recipe", broken)
     result = inkproof("train")
     assert result.code == 70
     assert "AssertionError: broken inside" in result.err
@@ -253,7 +254,18 @@ def test_a_mistake_of_inkproof_ends_with_exit_code_70(inkproof: Command, monkeyp
 
 def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
     """A long training in a process of its own, running at least its third epoch when this returns."""
-    command = [sys.executable, "-m", "inkproof", "train", "--recipe", "linear", "--epochs", "100000", "--out", "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "inkproof",
+        "train",
+        "--recipe",
+        "linear-cross-entropy",
+        "--epochs",
+        "100000",
+        "--out",
+        "run",
+    ]
     process = subprocess.Popen([*command, *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

@@ -17,7 +17,7 @@ MINIMAL = {"name": "mine", "epochs": 2, "model": {"name": "linear"}, "optimizer"
 @pytest.mark.parametrize("name", NAMES)
 def test_every_named_recipe_is_built_and_takes_a_step(name: str, digits: ImageSet) -> None:
     recipe = load_recipe(name)
-    images = digits.with_classes(("3", "7"), rest="drop") if recipe.head == "binary" else digits
+    images = digits if recipe.classes is None else digits.with_classes(recipe.classes, rest="drop")
     train, valid = images.split(valid=0.2)
     learner = build_learner(recipe, train, valid)
     row = next(learner.epochs(1, build_schedule(recipe)))
@@ -49,7 +49,10 @@ def test_the_default_is_one_of_them() -> None:
         ({"epochs": 0}, r"epochs: Input should be greater than or equal to 1 \(it is 0\)"),
         ({"epochs": "many"}, r"epochs: .* \(it is 'many'\)"),
         ({"model": {"name": "resnet"}}, "model: .*'resnet'.*'mean-image', 'linear'"),
-        ({"head": "binary"}, "the head 'binary' takes the loss binary-cross-entropy, not cross-entropy"),
+        (
+            {"head": "binary"},
+            "the head 'binary' takes the loss binary-cross-entropy or clamped-binary-cross-entropy, not cross-entropy",
+        ),
         ({"loss": "rmse-softmax", "label_smoothing": 0.1}, "label_smoothing belongs to the loss cross-entropy"),
         ({"optimizer": {"lr": 0.1, "nesterov": True}}, "nesterov needs sgd with a momentum"),
         ({"optimizer": {"name": "adam", "lr": 0.1, "momentum": 0.9}}, "momentum belongs to sgd, not to adam"),

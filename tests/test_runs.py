@@ -96,7 +96,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert not (tmp_path / "killed").exists()
     resumed: list[int] = []
     train(tmp_path / "killed", few_digits, resume=True, on_row=lambda seed, row: resumed.append(row.epoch), **options)
-    assert len(resumed) <= 4 * len(options.get("seeds", (0,))) - after
+    assert resumed[-1] == 4
     for whole in (tmp_path / "whole").rglob("weights.safetensors"):
         other = tmp_path / "killed" / whole.relative_to(tmp_path / "whole")
         assert whole.read_bytes() == other.read_bytes()

@@ -3,7 +3,10 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inkproof.images import Split
 
 
 def print_json(data: Any) -> None:
@@ -11,9 +14,23 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=1))
 
 
+_CLEAR_LINE = "\r\x1b[K"
+
+
 def say(text: str) -> None:
-    """One line of progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for people, on standard error."""
+    print((_CLEAR_LINE if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
+
+
+def show_progress(text: str) -> None:
+    """A line on the terminal that the next one replaces; nothing into a file or pipe."""
+    if sys.stderr.isatty():
+        print(_CLEAR_LINE + text, file=sys.stderr, end="", flush=True)
+
+
+def count(number: int, thing: str) -> str:
+    """Say how many: 1 epoch, 3 epochs."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def print_error(message: str) -> None:
@@ -51,6 +68,57 @@ def print_findings(findings: Iterable[dict[str, Any]]) -> None:
         passed = " (allowed)" if finding["allowed"] else ""
         if finding["severity"] != "note":
             say(f"{finding['severity']}{passed}: {finding['id']}: {finding['message']} {finding['remedy']}")
+
+
+def print_ladder(table: dict[str, Any]) -> None:
+    """The table of rungs, with what must be known of a row as numbered notes below it."""
+    notes: dict[str, int] = {}
+    rows = []
+    for row in table["rungs"]:
+        own = [*row["remarks"], *(row["why"].split("; ") if row["why"] else [])]
+        numbers = sorted(notes.setdefault(note, len(notes) + 1) for note in own)
+        name = row["rung"] if row["kind"] == "sound" else f"{row['rung']} (wrong on purpose)"
+        published = [value for value in row["published"].values() if value is not None]
+        rows.append(
+            (
+                name,
+                f"{row['parameters']:,}",
+                str(row["epochs"]),
+                f"{row['seconds']:.1f}",
+                describe_accuracy(row["valid"]),
+                describe_accuracy(row["test"]),
+                " / ".join(f"{value:.2%}" for value in published),
+                " ".join(map(str, numbers)),
+            )
+        )
+    columns = ["rung", "parameters", "epochs", "seconds", "valid", "test", "published", "notes"]
+    print_table(columns, rows, numbers=columns[1:-1])
+    for note, number in notes.items():
+        print(f"{number:>3}  {note}")
+    print("± is the standard deviation over seeds; in brackets, for one seed, the 95 % interval over images")
+
+
+def describe_accuracy(score: dict[str, Any] | None) -> str:
+    """An accuracy with its error bar, short."""
+    if score is None:
+        return "-"
+    if score["accuracy_sd"] is not None:
+        return f"{score['accuracy']:.2%} ± {score['accuracy_sd']:.2%}"
+    low, high = score["interval"]
+    return f"{score['accuracy']:.2%} [{low:.1%}, {high:.1%}]"
+
+
+def describe_sides(sides: "Split") -> str:
+    """What is trained on: source, images of each side, their shape, their classes."""
+    named = {"train": sides.train, "valid": sides.valid, "test": sides.test}
+    counts = ", ".join(f"{len(side):,} {name}" for name, side in named.items() if side is not None)
+    shape = "x".join(map(str, sides.train.shape))
+    return f"{sides.train.source}: {counts} images of {shape}, {len(sides.train.classes)} classes"
+
+
+def describe_seeds(seeds: Sequence[int]) -> str:
+    """Name the seeds: seed 0, or seeds 0, 1, 2."""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
 def describe_score(side: str, score: dict[str, Any]) -> str:

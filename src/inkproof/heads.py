@@ -157,10 +157,25 @@ def binary_cross_entropy(outputs: Float[Tensor, "n ..."], targets: Float[Tensor,
     return F.binary_cross_entropy_with_logits(outputs, targets)
 
 
+def clamped_binary_cross_entropy(outputs: Float[Tensor, "n ..."], targets: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """Mean binary cross entropy as it is written out by hand: of a sigmoid clamped to [1e-6, 1 - 1e-6].
+
+    A row that the clamp meets has no gradient, however wrong it is; `binary_cross_entropy` has no such rows.
+    """
+    check_pairing(outputs, targets, where="clamped binary cross entropy")
+    second = outputs.sigmoid().clamp(1e-6, 1 - 1e-6)
+    return -(targets * second.log() + (1 - targets) * (1 - second).log()).mean()
+
+
 def mean_squared_error(outputs: Float[Tensor, "n ..."], targets: Shaped[Tensor, "n ..."]) -> Float[Tensor, ""]:
     """Mean squared difference; class indices beside k outputs are compared one-hot."""
     check_pairing(outputs, targets, where="mean squared error")
     return F.mse_loss(outputs, _one_hot_like(outputs, targets))
+
+
+def root_mean_squared_error(outputs: Float[Tensor, "n ..."], targets: Shaped[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """Root of `mean_squared_error`."""
+    return mean_squared_error(outputs, targets).sqrt()
 
 
 def rmse_softmax(outputs: Float[Tensor, "n classes"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -371,15 +371,14 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a training needs to go on to the same bits: weights, optimiser, streams, history."""
-        return copy.deepcopy(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-                "streams": self._streams.state_dict(),
-                "history": self.history.as_dicts(),
-                "best": self._best,
-            }
-        )
+        own = {
+            "model": self.model.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "streams": self._streams.state_dict(),
+            "best": self._best,
+        }
+        # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
+        return copy.deepcopy(own) | {"history": self.history.as_dicts()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave."""

@@ -6,7 +6,7 @@ decides them.
 """
 
 from inkproof.models.convolutional import conv, strong
-from inkproof.models.dense import deep, hidden, linear
+from inkproof.models.dense import SigmoidRange, deep, hidden, linear, sigmoid_range
 from inkproof.models.mean_image import MeanImage, mean_image
 
-__all__ = ["MeanImage", "conv", "deep", "hidden", "linear", "mean_image", "strong"]
+__all__ = ["MeanImage", "SigmoidRange", "conv", "deep", "hidden", "linear", "mean_image", "sigmoid_range", "strong"]

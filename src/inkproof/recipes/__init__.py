@@ -6,9 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from inkproof.errors import InputError
+from inkproof.recipes.ladder import RUNGS, Rung
 from inkproof.recipes.recipe import Recipe, parse_recipe, read_toml
 
-__all__ = ["DEFAULT", "Recipe", "load_recipe", "named_recipes", "parse_recipe"]
+__all__ = ["DEFAULT", "RUNGS", "Recipe", "Rung", "load_recipe", "named_recipes", "parse_recipe"]
 
 DEFAULT = "accurate"
 
@@ -16,16 +17,14 @@ DEFAULT = "accurate"
 @cache
 def named_recipes() -> dict[str, Recipe]:
     """The recipes that come with inkproof, by name, simplest first."""
+    order = [rung.recipe for rung in RUNGS]
     folder = resources.files("inkproof.recipes") / "named"
     found = []
     for entry in folder.iterdir():
         if entry.name.endswith(".toml"):
             with resources.as_file(entry) as path:
                 found.append(parse_recipe(read_toml(path), where=entry.name))
-    return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: _ORDER.index(recipe.name))}
-
-
-_ORDER = ["mean-image", "linear", "hidden", "logistic", "deep", "conv", "fast", "accurate"]
+    return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: order.index(recipe.name))}
 
 
 def load_recipe(name: str | Path) -> Recipe:

@@ -16,7 +16,9 @@ from inkproof.runtime import DeviceName, Precision, choose_device, choose_precis
 _LOSSES: dict[str, heads.Loss] = {
     "cross-entropy": heads.cross_entropy,
     "binary-cross-entropy": heads.binary_cross_entropy,
+    "clamped-binary-cross-entropy": heads.clamped_binary_cross_entropy,
     "mean-squared-error": heads.mean_squared_error,
+    "root-mean-squared-error": heads.root_mean_squared_error,
     "rmse-softmax": heads.rmse_softmax,
 }
 

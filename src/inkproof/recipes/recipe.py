@@ -24,13 +24,20 @@ class MeanImageModel(_Data):
     name: Literal["mean-image"] = "mean-image"
 
 
-class LinearModel(_Data):
+class _Dense(_Data):
+    """What linear models and those with one hidden layer share."""
+
+    initialisation: Literal["torch", "normal", "uniform"] = "torch"
+    output_range: tuple[float, float] | None = Field(None, description="of a scaled sigmoid over the outputs")
+
+
+class LinearModel(_Dense):
     """One linear layer."""
 
     name: Literal["linear"] = "linear"
 
 
-class HiddenModel(_Data):
+class HiddenModel(_Dense):
     """One hidden layer."""
 
     name: Literal["hidden"] = "hidden"
@@ -59,6 +66,14 @@ class StrongModel(_Data):
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 64, 128), min_length=1)
 
 
+LossName = Literal[
+    "cross-entropy",
+    "binary-cross-entropy",
+    "clamped-binary-cross-entropy",
+    "mean-squared-error",
+    "root-mean-squared-error",
+    "rmse-softmax",
+]
 Model = MeanImageModel | LinearModel | HiddenModel | DeepModel | ConvModel | StrongModel
 
 
@@ -117,8 +132,11 @@ class Recipe(_Data):
     summary: str = ""
     model: Annotated[Model, Field(discriminator="name")]
     head: Literal["classes", "binary", "value"] = "classes"
-    loss: Literal["cross-entropy", "binary-cross-entropy", "mean-squared-error", "rmse-softmax"] = "cross-entropy"
+    loss: LossName = "cross-entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="keep these of more, if no others are chosen"
+    )
     optimizer: Optimizer | None = None
     schedule: ScheduleSettings = ScheduleSettings()
     epochs: int = Field(ge=1)
@@ -131,8 +149,8 @@ class Recipe(_Data):
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
         losses = {
-            "classes": ("cross-entropy", "mean-squared-error", "rmse-softmax"),
-            "binary": ("binary-cross-entropy",),
+            "classes": ("cross-entropy", "mean-squared-error", "root-mean-squared-error", "rmse-softmax"),
+            "binary": ("binary-cross-entropy", "clamped-binary-cross-entropy"),
             "value": ("mean-squared-error",),
         }
         if self.loss not in losses[self.head]:

@@ -17,6 +17,7 @@ all files are in it, so a directory called RUN is always a whole run.
 import json
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,13 @@ def start_run(run: Path, *, resume: bool) -> Path:
 def finish_run(run: Path) -> None:
     """Give a whole run its name."""
     partial_path(run).replace(run)
+
+
+def seed_folders(run: Path, seeds: Sequence[int]) -> dict[int, Path]:
+    """Where each seed of a run lies: in the run itself, or under `seeds/` where it was begun with several."""
+    if not (run / SEEDS).exists():
+        return dict.fromkeys(seeds, run)
+    return {seed: run / SEEDS / str(seed) for seed in seeds}
 
 
 def latest_partial() -> Path:

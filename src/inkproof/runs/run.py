@@ -89,8 +89,7 @@ def open_run(path: Path | str, *, device: DeviceName = "auto") -> Run:
         raise InputError(f"{path / directory.RECIPE}: damaged: {error}") from None
     channels, height, width = manifest["shape"]
     shape, classes = (channels, height, width), tuple(manifest["classes"])
-    seeds = manifest["seeds"]
-    folders = [path / directory.SEEDS / str(seed) for seed in seeds] if len(seeds) > 1 else [path]
+    folders = directory.seed_folders(path, manifest["seeds"]).values()
     return Run(
         path=path,
         recipe=recipe,

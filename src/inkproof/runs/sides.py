@@ -21,6 +21,7 @@ class DataOptions:
         valid_size: validation side, a share of the images of `data` or their number; 0 trains without.
         test_size: test side, likewise; ignored where there are test images.
         split_seed: of the split; runs of different seeds share their held-out images.
+        labelled_test: leave aside test images without labels, and cut a test side that can be scored.
         all_rows: train on every labelled image, before a submission.
         cache: keep a converted copy of a CSV file.
     """
@@ -32,6 +33,7 @@ class DataOptions:
     valid_size: float = 0.1
     test_size: float = 0.2
     split_seed: int = 0
+    labelled_test: bool = False
     all_rows: bool = False
     cache: bool = True
 
@@ -48,10 +50,11 @@ def open_sides(options: DataOptions) -> Split:
     test = sides.test
     if options.test is not None:
         test = open_one(options.test, shape=options.shape, cache=options.cache)
+    if options.labelled_test and test is not None and test.labels is None:
+        test = None
     train, valid = sides.train, sides.valid
     if options.classes is not None:
-        train = train.with_classes(options.classes, rest="drop")
-        valid, test = _only(valid, options.classes), _only(test, options.classes)
+        train, valid, test = _with_classes(Split(train, valid, test), options.classes)
     if options.all_rows:
         return Split(_together([side for side in (train, valid) if side is not None]), None, test)
     cut = train.split(
@@ -60,6 +63,17 @@ def open_sides(options: DataOptions) -> Split:
         seed=options.split_seed,
     )
     return Split(cut.train, valid or cut.valid, test or cut.test)
+
+
+def sides_of_classes(sides: Split, classes: tuple[str, ...] | None) -> Split:
+    """The sides with the classes that a recipe was made for; data of just as many classes is taken as it is."""
+    if classes is None or len(sides.train.classes) == len(classes):
+        return sides
+    return Split(*_with_classes(sides, classes))
+
+
+def _with_classes(sides: Split, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
+    return sides.train.with_classes(classes, rest="drop"), _only(sides.valid, classes), _only(sides.test, classes)
 
 
 def _only(images: ImageSet | None, classes: tuple[str, ...]) -> ImageSet | None:

@@ -1,10 +1,12 @@
 """Recipe and data become a run: train, score, write. One seed or several, one after another."""
 
+import math
 import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from safetensors.torch import save_file
@@ -22,6 +24,8 @@ from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 from inkproof.runs.environment import describe_environment
 from inkproof.runtime import DeviceName
+
+_CHECKPOINT_PAUSE = 20  # times what writing one takes: epochs of milliseconds do not spend their time on the disk
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class TrainedRun:
     Args:
         path: the run directory.
         scores: content of scores.json.
+        by_seed: the scores of each seed, with the confusion of its predictions.
         history: rows of each seed.
         findings: what the audit saw.
         interrupted: Ctrl-C ended it early; the run holds the last whole epoch.
@@ -57,6 +62,7 @@ class TrainedRun:
 
     path: Path
     scores: dict[str, Any]
+    by_seed: dict[int, dict[str, Any]]
     history: dict[int, list[dict[str, Any]]]
     findings: list[dict[str, Any]]
     interrupted: bool
@@ -80,7 +86,7 @@ def train_run(
         run: the directory to make; nothing is ever overwritten.
         options: seeds, device and the like.
         command: how the sides came about, for the record and for resuming: the command line's options as plain data.
-        resume: go on with a training of the same recipe, data and seeds that was killed.
+        resume: go on with a training of the same recipe, data and seeds that was killed; one that is whole is read.
         on_row: told each epoch's seed and row.
 
     Raises:
@@ -90,13 +96,16 @@ def train_run(
     sides = _matching_sides(sides)
     findings = [found.as_dict() for found in act_on(check_images(*_three(sides)), allow=options.allow)]
     manifest = _manifest(recipe, sides, command, options)
+    if resume and run.exists():
+        _check_same(run, recipe, manifest)
+        return read_trained(run)
     folder = directory.start_run(run, resume=resume)
     if resume:
         _check_same(folder, recipe, manifest)
     else:
         directory.write_json(folder / directory.RUN, manifest)
         write_text(folder / directory.RECIPE, recipe.to_toml())
-    histories, scores, interrupted = {}, {}, False
+    scores, seen, interrupted = {}, findings, False
     for seed in options.seeds:
         own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
         if not _is_finished(own):
@@ -109,8 +118,8 @@ def train_run(
                 raise
             _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
         about = directory.read_json(own / directory.RUN)
-        histories[seed] = History.from_csv(own / directory.HISTORY).as_dicts()
         scores[seed] = directory.read_json(own / directory.SCORES)
+        seen = seen + directory.read_json(own / directory.FINDINGS)["findings"]
         if about["interrupted"]:
             interrupted = True
             break
@@ -118,10 +127,24 @@ def train_run(
         of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
         directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
         directory.write_json(folder / directory.SCORES, _over_seeds(scores))
-        directory.write_json(folder / directory.FINDINGS, {"findings": findings})
+        directory.write_json(folder / directory.FINDINGS, {"findings": _once(seen)})
         directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
     directory.finish_run(run)
-    return TrainedRun(run, directory.read_json(run / directory.SCORES), histories, findings, interrupted)
+    return read_trained(run)
+
+
+def read_trained(run: Path) -> TrainedRun:
+    """What a training left, from its directory."""
+    about = directory.read_json(run / directory.RUN)
+    folders = directory.seed_folders(run, about["seeds"])
+    return TrainedRun(
+        path=run,
+        scores=directory.read_json(run / directory.SCORES),
+        by_seed={seed: directory.read_json(folder / directory.SCORES) for seed, folder in folders.items()},
+        history={seed: History.from_csv(folder / directory.HISTORY).as_dicts() for seed, folder in folders.items()},
+        findings=directory.read_json(run / directory.FINDINGS)["findings"],
+        interrupted=about["interrupted"],
+    )
 
 
 def _train_seed(
@@ -141,9 +164,14 @@ def _train_seed(
 
     trained = learner.epochs(epochs, build_schedule(recipe), done=len(learner.history))
     rows = learner.follow(trained, patience=options.patience, keep_best=options.keep_best)
+    saved, cost = -math.inf, 0.0
     with ending_on_ctrl_c(rows):
         for row in rows:
-            save_checkpoint(checkpoint, learner.state_dict())
+            started = perf_counter()
+            if started - saved > _CHECKPOINT_PAUSE * cost:
+                save_checkpoint(checkpoint, learner.state_dict())
+                saved = perf_counter()
+                cost = saved - started
             on_row(seed, row)
     return learner
 
@@ -192,6 +220,7 @@ def _scores(learner: Learner, sides: Split) -> dict[str, Any]:
     result["training"] = {
         "images": len(sides.train),
         "epochs": len(learner.history),
+        "parameters": sum(parameter.numel() for parameter in learner.model.parameters() if parameter.requires_grad),
         "seconds": learner.history.train_seconds,
     }
     return result
@@ -216,6 +245,7 @@ def _over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
     result["training"] = {
         "images": trainings[0]["images"],
         "epochs": trainings[0]["epochs"],
+        "parameters": trainings[0]["parameters"],
         "seconds": sum(training["seconds"] for training in trainings),
     }
     return result
