@@ -1,5 +1,9 @@
 """The learning-rate finder: suggestions against independent readings of the same curves."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +24,7 @@ def longest_valley_by_definition(losses: np.ndarray) -> tuple[int, int]:
             if losses[i] < losses[j] and lengths[i] < lengths[j] + 1:
                 lengths[i] = lengths[j] + 1
     end = lengths.index(max(lengths))
-    return max(end - lengths[end], 0), end
+    return (end - lengths[end], end) if max(lengths) > 1 else (0, 0)
 
 
 @given(curves)
@@ -80,3 +84,18 @@ def test_a_ramp_that_diverges_at_once_says_so() -> None:
 
     with pytest.raises(InputError, match="the first loss was not finite"):
         ramp(never)
+
+
+RECORDED = json.loads((Path(__file__).parent / "fixtures" / "lr_find.json").read_text())
+
+
+@pytest.mark.parametrize("curve", RECORDED["curves"], ids=lambda curve: curve["name"])
+def test_suggestions_are_those_of_fastai_on_recorded_curves(curve: dict[str, Any]) -> None:
+    first = RECORDED["steps"] // 10
+    lrs, losses = (np.array(curve[part][first:-5]) for part in ("lrs", "losses"))
+    assert suggest(lrs, losses)._asdict() == pytest.approx(curve["suggested"], rel=1e-6)
+
+
+def test_the_recorded_curves_differ_in_what_they_suggest() -> None:
+    for name in ("valley", "steep", "minimum", "slide"):
+        assert len({round(curve["suggested"][name], 9) for curve in RECORDED["curves"]}) >= 8, name

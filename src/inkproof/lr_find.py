@@ -125,7 +125,7 @@ def valley(lrs: Float[np.ndarray, " points"], losses: Float[np.ndarray, " points
         if higher.any():
             length[here] = length[:here][higher].max() + 1
     end = int(length.argmax())
-    start = max(end - int(length[end]), 0)
+    start = end - int(length[end]) if end else 0  # as in fastai, one before a valley's first point
     third = (end - start) / 3
     return float(lrs[start + int(third) + int(third / 2)])
 
