@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
 
-from inkproof.audit import act_on, check_images, check_pairing_of, check_rows
+from inkproof.audit import act_on, check_images, check_pairing_of, check_rows, ideal_outputs
 from inkproof.audit.findings import Finding
 from inkproof.errors import AuditWarning, Refused
 from inkproof.heads import Head, rmse_softmax
@@ -53,6 +54,18 @@ def test_a_clean_split_gives_no_finding(few_digits: Split) -> None:
     assert check_images(few_digits.train, few_digits.valid, few_digits.test) == []
 
 
+def test_tensors_and_torch_datasets_are_compared_as_images_are() -> None:
+    rows = torch.rand(100, 28 * 28)
+    train, copies = (rows[:80], torch.zeros(80)), (rows[70:90], torch.ones(20))
+    assert check_images(train, copies)[0].evidence["images"] == 10
+    assert check_images(TensorDataset(*train), Subset(TensorDataset(*copies), range(5)))[0].evidence["images"] == 5
+    assert check_images(train, (rows[80:], torch.zeros(20))) == []
+
+
+def test_rows_of_a_few_numbers_are_no_images_and_may_repeat() -> None:
+    assert check_images((torch.zeros(9, 4), torch.zeros(9)), (torch.zeros(3, 4), torch.zeros(3))) == []
+
+
 # -- losses and metrics ------------------------------------------------------------------------------------------------
 
 TEN, TWO, VALUE = Head("classes", 10), Head("binary", 2), Head("value", 10)
@@ -81,14 +94,14 @@ SOUND = [
 
 @pytest.mark.parametrize(("function", "head"), BROADCASTING)
 def test_a_function_that_broadcasts_is_found(function: object, head: Head) -> None:
-    (finding,) = check_pairing_of(function, head, name="mine", kind="metric")
+    (finding,) = check_pairing_of(function, *ideal_outputs(head), name="mine", kind="metric")
     assert (finding.id, finding.severity, finding.code) == ("metric-broadcasts", "refuse", "H2")
     assert "(n, 1) and (n,) into (n, n)" in finding.message
 
 
 @pytest.mark.parametrize(("function", "head"), SOUND)
 def test_a_sound_function_gives_no_finding(function: object, head: Head) -> None:
-    assert check_pairing_of(function, head, name="mine", kind="loss") == []
+    assert check_pairing_of(function, *ideal_outputs(head), name="mine", kind="loss") == []
 
 
 def test_the_check_of_a_function_leaves_the_random_state(digits: ImageSet) -> None:
@@ -96,7 +109,7 @@ def test_the_check_of_a_function_leaves_the_random_state(digits: ImageSet) -> No
         return F.cross_entropy(F.dropout(outputs), targets)
 
     before = torch.get_rng_state()
-    check_pairing_of(noisy, TEN, name="noisy", kind="loss")
+    check_pairing_of(noisy, *ideal_outputs(TEN), name="noisy", kind="loss")
     assert torch.equal(before, torch.get_rng_state())
 
 

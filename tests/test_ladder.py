@@ -108,3 +108,9 @@ def test_two_classes_take_the_rungs_for_two(digits: ImageSet) -> None:
         fitting_rungs(odd, ["logistic-torch"])
     with pytest.raises(InputError, match=r"no rung is called 'nothing'; known: one-number, "):
         fitting_rungs(whole, ["nothing"])
+
+
+def test_a_recipe_for_two_classes_cuts_its_sides_from_these_alone(inkproof: Command) -> None:
+    scores = inkproof("train", "--recipe", "logistic-torch", "--test-size", 50, "--json").json["scores"]
+    assert scores["test"]["images"] == 50
+    assert len(scores["test"]["confusion"]) == 2

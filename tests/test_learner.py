@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 from itertools import pairwise
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -370,18 +371,32 @@ def test_a_loss_that_broadcasts_inside_is_refused_by_name(digits: ImageSet) -> N
         Learner(lambda: models.linear(SHAPE, 1), pair, loss=my_loss)
 
 
-def test_a_column_of_outputs_beside_a_row_of_targets_is_refused_at_the_first_step(few_digits: Split) -> None:
+def test_a_loss_of_ones_own_beside_a_row_of_targets_is_refused_before_the_first_step(few_digits: Split) -> None:
     x = torch.from_numpy(few_digits.train.pixels).float() / 255
     loader = DataLoader(TensorDataset(x, torch.ones(len(x))), batch_size=32)
-    learner = Learner(lambda: models.linear(SHAPE, 1), loader, loss=lambda p, y: ((p - y) ** 2).mean())
-    with pytest.raises(ShapeMismatch, match=r"\(32, 1\) and targets of shape \(32,\)"):
-        learner.fit(1, lr=0.1, verbose=False)
+    with pytest.raises(Refused, match=r"inside it `sub` turned shapes \(n, 1\) and \(n,\) into \(n, n\)"):
+        Learner(lambda: models.linear(SHAPE, 1), loader, loss=lambda p, y: ((p - y) ** 2).mean())
+
+
+def test_a_loss_that_pairs_a_column_with_a_row_itself_is_let_be(few_digits: Split) -> None:
+    x = torch.from_numpy(few_digits.train.pixels).float() / 255
+    data = TensorDataset(x, torch.ones(len(x)))
+    learner = Learner(lambda: models.linear(SHAPE, 1), data, loss=lambda p, y: ((p.squeeze(1) - y) ** 2).mean())
+    assert learner.fit(1, lr=0.1, verbose=False)[0].train_loss > 0
 
 
 @pytest.mark.parametrize("outputs", [1, 9, 11])
 def test_a_model_with_another_number_of_outputs_than_classes_is_refused(outputs: int, few_digits: Split) -> None:
     with pytest.raises(ShapeMismatch, match=r"10 classes with the head 'classes' need \(n, 10\)"):
         Learner(lambda: models.linear(SHAPE, outputs), few_digits.train)
+
+
+def test_where_findings_only_warn_a_loss_that_is_not_finite_is_warned_of_once(few_digits: Split) -> None:
+    learner = Learner(linear, few_digits.train, few_digits.valid, loss=lambda p, y: p.mean() * nan, on_finding="warn")
+    with pytest.warns(AuditWarning, match="the mean loss became nan") as warned:
+        learner.fit(3, lr=0.1, verbose=False)
+    assert len(warned) == 1
+    assert len(learner.history) == 3
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_it(few_digits: Split) -> None:

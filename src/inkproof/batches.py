@@ -1,7 +1,7 @@
 """Batches: re-iterable batches of an ImageSet that already lies on the device; scaled, augmented, shuffled there.
 
 Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, the number of images of one pass.
-`LoaderBatches` gives the same to data that comes as a torch dataset or loader.
+`TensorBatches` gives the same to pairs that lie in memory, `LoaderBatches` to what a torch loader reads.
 """
 
 import warnings
@@ -11,13 +11,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from inkproof.augment import Augmentation
 from inkproof.errors import InputError
 from inkproof.images import ImageSet
+from inkproof.pairs import as_tensors
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
@@ -100,10 +101,7 @@ class Batches:
             yield inputs, labels[start:stop]
 
     def _bounds(self) -> list[tuple[int, int]]:
-        starts = list(range(0, self.rows, self.batch_size))
-        if self.shuffle is not None and len(starts) > 1 and self.rows - starts[-1] == 1:
-            starts.pop()
-        return list(zip(starts, [*starts[1:], self.rows], strict=True))
+        return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
 
     def _pixel_batches(self, rows: Int64[Tensor, " n"]) -> Iterator[tuple[UInt8[Tensor, "b pixels"], tuple[int, int]]]:
         """The flat uint8 images of each batch on the device, and where in the pass they stand."""
@@ -124,6 +122,64 @@ class Batches:
             moved = gathered.to(self.device, non_blocking=True)
             for start, stop in chunk:
                 yield moved[start - offset : stop - offset], (start, stop)
+
+
+def batch_bounds(rows: int, batch_size: int, *, join_single: bool) -> list[tuple[int, int]]:
+    """Where each batch starts and stops; with `join_single` a last batch of one row joins the one before it."""
+    starts = list(range(0, rows, batch_size))
+    if join_single and len(starts) > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+class TensorBatches:
+    """Batches of inputs and targets that lie in memory: on the device once, gathered there.
+
+    Args:
+        inputs: (n, ...).
+        targets: (n, ...).
+        batch_size: rows a batch; the last may be smaller, a single row left over joins the batch before it where
+            `shuffle` is given.
+        device: where the batches are.
+        shuffle: the stream to draw each pass's order from; None keeps the order of the data.
+    """
+
+    def __init__(
+        self,
+        inputs: Shaped[Tensor, "n ..."],
+        targets: Shaped[Tensor, "n ..."],
+        *,
+        batch_size: int,
+        device: torch.device,
+        shuffle: torch.Generator | None = None,
+    ):
+        self.batch_size = batch_size
+        self.device = device
+        self.shuffle = shuffle
+        self._inputs = inputs.to(device) if _fits(inputs, device) else inputs
+        self._targets = targets.to(self._inputs.device)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in one pass."""
+        return len(self._inputs)
+
+    def __len__(self) -> int:
+        return len(self._bounds())
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.shuffle is None:
+            for start, stop in self._bounds():
+                yield self._inputs[start:stop].to(self.device), self._targets[start:stop].to(self.device)
+            return
+        order = torch.randperm(self.rows, generator=self.shuffle).to(self._inputs.device)
+        for start, stop in self._bounds():
+            rows = order[start:stop]
+            inputs, targets = self._inputs.index_select(0, rows), self._targets.index_select(0, rows)
+            yield inputs.to(self.device), targets.to(self.device)
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
 
 
 class LoaderBatches:
@@ -171,9 +227,12 @@ def training_batches(
         )
     if augment is not None:
         raise InputError("augment works on ImageSets alone: alter the images in the dataset itself")
-    if not isinstance(data, DataLoader):
-        data = DataLoader(data, batch_size=batch_size, shuffle=shuffle is not None, generator=shuffle)
-    return LoaderBatches(data, device=device)
+    if isinstance(data, DataLoader):
+        return LoaderBatches(data, device=device)
+    if (tensors := as_tensors(data)) is not None:
+        return TensorBatches(*tensors, batch_size=batch_size, device=device, shuffle=shuffle)
+    loader = DataLoader(data, batch_size=batch_size, shuffle=shuffle is not None, generator=shuffle)
+    return LoaderBatches(loader, device=device)
 
 
 def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000) -> BatchSource:
@@ -181,6 +240,8 @@ def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000)
     if isinstance(data, ImageSet):
         return Batches(data, batch_size=batch_size, device=device)
     if not isinstance(data, DataLoader):
+        if (tensors := as_tensors(data)) is not None:
+            return TensorBatches(*tensors, batch_size=batch_size, device=device)
         return LoaderBatches(DataLoader(data, batch_size=batch_size), device=device)
     if not isinstance(data.sampler, SequentialSampler) or data.drop_last:
         data = DataLoader(
@@ -202,8 +263,15 @@ def _pixels_on(images: ImageSet, device: torch.device) -> UInt8[Tensor, "m pixel
         return in_place
     copies = _resident.setdefault(images.store, {})
     if device not in copies:
-        free, _ = torch.cuda.mem_get_info(device)
-        if in_place.numel() > free * _SHARE_OF_FREE_MEMORY:
+        if not _fits(in_place, device):
             return in_place
         copies[device] = in_place.to(device)
     return copies[device]
+
+
+def _fits(tensor: Tensor, device: torch.device) -> bool:
+    """Whether the tensor may lie on the device as a whole, with room left for training."""
+    if device.type == "cpu":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return tensor.numel() * tensor.element_size() <= free * _SHARE_OF_FREE_MEMORY

@@ -107,6 +107,7 @@ class Learner:
         self._streams = Streams(seed)
         self._on_finding = on_finding
         self._allow = frozenset(allow)
+        self._stops_on_not_finite = on_finding == "refuse" and audit.NOT_FINITE not in self._allow
         keep_freed_memory()
 
         self.train, self.valid = train, valid
@@ -115,7 +116,7 @@ class Learner:
             if isinstance(valid, ImageSet):
                 valid.require_labels("validation")
                 self.valid = valid = matching(valid, train)
-            self._act_on(audit.check_images(train, valid if isinstance(valid, ImageSet) else None))
+        self._act_on(audit.check_sides(audit.side_of(self.train), audit.side_of(self.valid)))
         self._train_batches = training_batches(
             self.train,
             batch_size=batch_size,
@@ -127,15 +128,16 @@ class Learner:
         self._valid_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
-        sample = self._sample_outputs()
+        sample, sample_labels = self._sample_outputs()
         self.head = _choose_head(head, self.train, sample)
         self.head.check_outputs(sample)
         self.loss = loss or self.head.loss
         self._activation = _find_activation(self.model, sample, self.loss)
-        # A user's own loss on a user's own loader gets the targets as they come; all else goes through the head.
+        # A user's own loss on a user's own loader gets the targets as they come, after a probe with their shapes; all
+        # else goes through the head, whose targets have the shape its losses need.
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self._metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
-        self._check_functions(flat=sample.ndim == 1)
+        self._check_functions(sample, sample_labels)
         self.optimizer = make_optimizer(optimizer, self.model)
 
     # -- training --------------------------------------------------------------------------------------------
@@ -190,10 +192,12 @@ class Learner:
                 losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step))
                 sizes.append(len(labels))
         mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
-        if not torch.isfinite(mean) and audit.NOT_FINITE not in self._allow:
-            raise self._not_finite(
+        if not torch.isfinite(mean):
+            error = self._not_finite(
                 f"the mean loss became {float(mean)}", f"after the epoch that began at step {first_step}"
             )
+            if self._stops_on_not_finite:
+                raise error
         return float(mean)
 
     def _train_step(
@@ -208,7 +212,8 @@ class Learner:
                 labels,
                 to_targets=self._to_targets,
                 precision=self.precision,
-                check_finite=audit.NOT_FINITE not in self._allow,
+                check_shapes=not self._targets_as_given,
+                check_finite=self._stops_on_not_finite,
             )
         except NotFinite as error:
             raise self._not_finite(str(error), f"at step {step}, before the update") from None
@@ -400,11 +405,11 @@ class Learner:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return model
 
-    def _sample_outputs(self) -> Float[Tensor, "n ..."]:
-        """Outputs of a few training rows, to see what the model gives; changes nothing."""
+    def _sample_outputs(self) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
+        """Outputs and labels of a few training rows, to see what the model gives; changes nothing."""
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
-            inputs, _ = next(iter(ordered_batches(self.train, device=self.device, batch_size=_SAMPLE)))
-            return forward(self.model, inputs[:_SAMPLE], self.precision)
+            inputs, labels = next(iter(ordered_batches(self.train, device=self.device, batch_size=_SAMPLE)))
+            return forward(self.model, inputs[:_SAMPLE], self.precision), labels[:_SAMPLE]
 
     # -- checking and validating -----------------------------------------------------------------------------
 
@@ -425,17 +430,24 @@ class Learner:
     def _measure(self, metric: Metric, outputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor | float:
         if metric is accuracy and labels.shape == outputs.shape[:1]:
             return (self.predictor.decode(outputs) == labels).double().mean()
-        heads.check_pairing(outputs, targets, where=f"the metric {name_of(metric)}")
+        if not self._targets_as_given:
+            heads.check_pairing(outputs, targets, where=f"the metric {name_of(metric)}")
         return metric(outputs, targets)
 
     def _loss_over(self, batches: BatchSource) -> float:
         outputs, labels = collect_outputs(self.model, batches, precision=self.precision)
         return float(self.loss(outputs, self._to_targets(labels, outputs)))
 
-    def _check_functions(self, *, flat: bool) -> None:
-        findings = audit.check_pairing_of(self.loss, self.head, name=name_of(self.loss), kind="loss", flat=flat)
+    def _check_functions(self, sample: Float[Tensor, "n ..."], labels: Shaped[Tensor, "n ..."]) -> None:
+        """Look for a loss or metric that compares every prediction with every target."""
+        if self._targets_as_given:  # only the real shapes tell what such a loss meets
+            rows = torch.linspace(0, len(sample) - 1, min(audit.PROBE_ROWS, len(sample))).long()
+            outputs, targets = sample[rows], labels[rows]
+        else:
+            outputs, targets = audit.ideal_outputs(self.head, flat=sample.ndim == 1)
+        findings = audit.check_pairing_of(self.loss, outputs, targets, name=name_of(self.loss), kind="loss")
         for metric in self._metrics:
-            findings += audit.check_pairing_of(metric, self.head, name=name_of(metric), kind="metric", flat=flat)
+            findings += audit.check_pairing_of(metric, outputs, targets, name=name_of(metric), kind="metric")
         self._act_on(findings)
 
     def _act_on(self, findings: list[Finding]) -> None:
@@ -443,7 +455,9 @@ class Learner:
 
     def _not_finite(self, what: str, where: str) -> NotFinite:
         finding = audit.not_finite(what, where)
-        self.findings.append(finding)
+        if all(known.id != finding.id for known in self.findings):  # once, where training goes on
+            on_finding: OnFinding = "record" if self._on_finding == "refuse" else self._on_finding
+            self.findings += audit.act_on([finding], on_finding=on_finding, allow=self._allow)
         return NotFinite(f"{finding.message} {finding.remedy}", [finding])
 
 

@@ -1,4 +1,4 @@
-"""The same trainings without the machinery, as short texts to read. Nobody imports them; tests hold them to the Learner.
+"""The same trainings without the machinery, as short texts to read. Nobody imports them; tests hold them equal.
 
 Read them in this order; each takes one thing away from the hands of the one before:
 

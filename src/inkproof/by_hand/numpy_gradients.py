@@ -83,7 +83,8 @@ def rmse_softmax(parameters: list[Array], x: Array, y: Int[np.ndarray, " n"]) ->
 
 def _softmax(z: Array) -> Array:
     exponentials = np.exp(z - z.max(axis=1, keepdims=True))  # the largest is taken away, or exp would overflow
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _cross_entropy(z: Array, y: Int[np.ndarray, " n"]) -> tuple[float, Array]:

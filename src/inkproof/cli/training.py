@@ -59,7 +59,6 @@ def train(
         latest_partial,
         new_run_path,
         open_sides,
-        sides_of_classes,
         train_run,
     )
     from inkproof.runs.directory import begun_with
@@ -74,6 +73,7 @@ def train(
         data=options["data"],
         test=options["test"],
         classes=options["classes"],
+        recipe_classes=recipe.classes,
         shape=options["shape"],
         valid_size=options["valid_size"],
         test_size=options["test_size"],
@@ -82,8 +82,6 @@ def train(
         cache=not options["no_cache"],
     )
     sides = open_sides(data)
-    if data.classes is None:
-        sides = sides_of_classes(sides, recipe.classes)
     seeds = tuple(range(options["seed"], options["seed"] + options["seeds"]))
     _announce(recipe, sides, seeds)
     tables: dict[int, LiveTable] = {}
@@ -185,15 +183,17 @@ def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:
 def find_lr(*, as_json: bool, out: Path | None, **options: Any) -> None:
     """Suggest a learning rate for a recipe on these images."""
     from inkproof.recipes.building import build_learner
-    from inkproof.runs import DataOptions, open_sides, sides_of_classes
+    from inkproof.runs import DataOptions, open_sides
 
     recipe = _recipe(options)
     data = DataOptions(
-        options["data"], classes=options["classes"], shape=options["shape"], cache=not options["no_cache"]
+        options["data"],
+        classes=options["classes"],
+        recipe_classes=recipe.classes,
+        shape=options["shape"],
+        cache=not options["no_cache"],
     )
     sides = open_sides(data)
-    if data.classes is None:
-        sides = sides_of_classes(sides, recipe.classes)
     learner = build_learner(
         recipe, sides.train, sides.valid, seed=options["seed"], device=options["device"], allow=options["allow"]
     )

@@ -3,7 +3,7 @@
 from inkproof.runs.directory import latest_partial, new_run_path
 from inkproof.runs.ladder import LADDER_CHART, Progress, climb, fitting_rungs
 from inkproof.runs.run import Run, open_run
-from inkproof.runs.sides import DataOptions, open_sides, sides_of_classes
+from inkproof.runs.sides import DataOptions, open_sides
 from inkproof.runs.training import TrainedRun, TrainingOptions, train_run
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "new_run_path",
     "open_run",
     "open_sides",
-    "sides_of_classes",
     "train_run",
 ]

@@ -2,13 +2,15 @@
 
 import csv
 import io
+import math
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from inkproof.audit import NOT_FINITE
 from inkproof.errors import InputError
 from inkproof.files import write_text
 from inkproof.history import Row
@@ -88,6 +90,8 @@ def climb(
         on_progress: told after every epoch.
         on_rung: told the row of each rung that is done.
 
+    A loss that becomes NaN is an outcome of a rung and told in its row; it does not end the ladder.
+
     Returns:
         The content of ladder.json: data, environment, rows, and whether Ctrl-C ended it early.
 
@@ -95,6 +99,7 @@ def climb(
         Refused: by the audit, before anything is trained.
         InputError: the directory exists, or holds a ladder of other data.
     """
+    options = replace(options, allow=options.allow | {NOT_FINITE})
     if out.exists() and not resume:
         raise InputError(f"{out}: exists already: go on with --resume, choose another --out or remove it")
     named = {"train": sides.train, "valid": sides.valid, "test": sides.test}
@@ -184,7 +189,14 @@ def _remarks(rung: Rung, recipe: Recipe, sides: Split, trained: TrainedRun) -> l
     constant = sum(sum(any(column) for column in zip(*confusion, strict=True)) == 1 for confusion in confusions)
     if constant:
         remarks.append(f"predicts one class for every image with {constant} of {len(confusions)} seeds")
+    broken = sum(not _is_finite(rows[-1]["train_loss"]) for rows in trained.history.values())
+    if broken:
+        remarks.append(f"the loss became NaN or infinite with {broken} of {len(trained.history)} seeds")
     return remarks
+
+
+def _is_finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
 
 
 def to_csv(table: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ class DataOptions:
         data: source of the labelled images.
         test: source of the test images, with or without labels; None cuts a test side from `data`.
         classes: names of the classes to keep; None keeps all.
+        recipe_classes: names of the classes that the recipe is for: kept where `classes` is None and there are others.
         shape: (channels, height, width), where the source does not say.
         valid_size: validation side, a share of the images of `data` or their number; 0 trains without.
         test_size: test side, likewise; ignored where there are test images.
@@ -29,6 +30,7 @@ class DataOptions:
     data: str = "digits"
     test: str | None = None
     classes: tuple[str, ...] | None = None
+    recipe_classes: tuple[str, ...] | None = None
     shape: tuple[int, int, int] | None = None
     valid_size: float = 0.1
     test_size: float = 0.2
@@ -52,9 +54,12 @@ def open_sides(options: DataOptions) -> Split:
         test = open_one(options.test, shape=options.shape, cache=options.cache)
     if options.labelled_test and test is not None and test.labels is None:
         test = None
-    train, valid = sides.train, sides.valid
+    sides = Split(sides.train, sides.valid, test)
     if options.classes is not None:
-        train, valid, test = _with_classes(Split(train, valid, test), options.classes)
+        sides = _with_classes(sides, options.classes)
+    else:
+        sides = sides_of_classes(sides, options.recipe_classes)
+    train, valid, test = sides.train, sides.valid, sides.test
     if options.all_rows:
         return Split(_together([side for side in (train, valid) if side is not None]), None, test)
     cut = train.split(
@@ -69,11 +74,12 @@ def sides_of_classes(sides: Split, classes: tuple[str, ...] | None) -> Split:
     """The sides with the classes that a recipe was made for; data of just as many classes is taken as it is."""
     if classes is None or len(sides.train.classes) == len(classes):
         return sides
-    return Split(*_with_classes(sides, classes))
+    return _with_classes(sides, classes)
 
 
-def _with_classes(sides: Split, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
-    return sides.train.with_classes(classes, rest="drop"), _only(sides.valid, classes), _only(sides.test, classes)
+def _with_classes(sides: Split, classes: tuple[str, ...]) -> Split:
+    train = sides.train.with_classes(classes, rest="drop")
+    return Split(train, _only(sides.valid, classes), _only(sides.test, classes))
 
 
 def _only(images: ImageSet | None, classes: tuple[str, ...]) -> ImageSet | None:
