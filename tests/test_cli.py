@@ -306,3 +306,13 @@ def test_mnist_opens_and_trains_from_its_files(inkproof: Command) -> None:
     result = inkproof("train", "--data", MNIST, "--recipe", "mean-image", "--test-size", 10_000, "--json")
     assert result.json["scores"]["test"]["images"] == 10_000
     assert 0.6 < result.json["scores"]["test"]["accuracy"] < 0.7  # nearest mean by L1 distance
+
+
+def test_a_loss_that_becomes_nan_is_scored_where_it_is_allowed(inkproof: Command) -> None:
+    toml = inkproof("recipes", "deep-3-7-high-lr").out
+    Path("steep.toml").write_text(toml.replace("lr = 1.0", "lr = 1e30"))
+    asked = ("train", "--recipe", "steep.toml", "--epochs", 2)
+    assert inkproof(*asked).code == 1
+    trained = inkproof(*asked, "--seeds", 2, "--allow", "not-finite", "--json").json
+    assert trained["scores"]["test"]["loss"] is None
+    assert 0 < trained["scores"]["test"]["accuracy"] < 1

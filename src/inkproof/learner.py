@@ -58,7 +58,7 @@ class Learner:
         allow: ids of findings that may pass.
 
     Attributes:
-        model, head, optimizer, history, findings, seed, device.
+        model, head, loss, metrics, optimizer, history, findings, seed, device.
 
     Raises:
         Refused: the audit refused data, model or metrics.
@@ -136,7 +136,7 @@ class Learner:
         # A user's own loss on a user's own loader gets the targets as they come, after a probe with their shapes; all
         # else goes through the head, whose targets have the shape its losses need.
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
-        self._metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
+        self.metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
         self._check_functions(sample, sample_labels)
         self.optimizer = make_optimizer(optimizer, self.model)
 
@@ -305,15 +305,18 @@ class Learner:
         if keep_best and self._best is not None:
             self.model.load_state_dict(self._best["weights"])
 
-    def lr_find(self, *, start_lr: float = 1e-7, end_lr: float = 10.0, steps: int = 100) -> lr_find.SuggestedLRs:
+    def lr_find(
+        self, *, start_lr: float = 1e-7, end_lr: float = 10.0, steps: int = 100, plot: bool = True
+    ) -> lr_find.SuggestedLRs:
         """Suggest learning rates from a mock training on copies; nothing of the Learner changes.
 
-        The curve stays in `lr_curve`; a notebook shows its plot.
+        The curve stays in `lr_curve`.
 
         Args:
             start_lr: the ramp's first rate.
             end_lr: the rate that the ramp rises towards.
             steps: length of the ramp.
+            plot: in a notebook, show the curve.
         """
         if self.optimizer is None:
             raise InputError("lr_find needs a model with parameters to train; a mean image has none")
@@ -332,7 +335,7 @@ class Learner:
                 self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
         finally:
             self._streams.load_state_dict(state)
-        if notebook_display() is not None:
+        if plot and notebook_display() is not None:
             self.lr_curve.plot()
         return self.lr_curve.suggested
 
@@ -424,7 +427,7 @@ class Learner:
             return None, {}
         outputs, labels = collect_outputs(self.model, self._valid_batches, precision=self.precision)
         targets = self._to_targets(labels, outputs)
-        metrics = {name_of(metric): float(self._measure(metric, outputs, targets, labels)) for metric in self._metrics}
+        metrics = {name_of(metric): float(self._measure(metric, outputs, targets, labels)) for metric in self.metrics}
         return float(self.loss(outputs, targets)), metrics
 
     def _measure(self, metric: Metric, outputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor | float:
@@ -446,7 +449,7 @@ class Learner:
         else:
             outputs, targets = audit.ideal_outputs(self.head, flat=sample.ndim == 1)
         findings = audit.check_pairing_of(self.loss, outputs, targets, name=name_of(self.loss), kind="loss")
-        for metric in self._metrics:
+        for metric in self.metrics:
             findings += audit.check_pairing_of(metric, outputs, targets, name=name_of(metric), kind="metric")
         self._act_on(findings)
 

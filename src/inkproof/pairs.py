@@ -5,6 +5,8 @@ per-sample Python, and their rows can be told apart by content, as those of an I
 """
 
 import hashlib
+import pickle
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +54,33 @@ def collect(data: Dataset[Any]) -> tuple[Tensor, Tensor]:
     count = len(data)  # type: ignore[arg-type]  # torch types datasets without a length
     inputs, targets = default_collate([data[row] for row in range(count)])
     return inputs, targets
+
+
+def repeatable(data: Any) -> list[Any] | None:
+    """All items of a dataset that gives the same ones at each reading; None where chance has a hand in it.
+
+    Read twice, all of it: a dataset that alters its images at random draws from a random generator or differs.
+
+    Args:
+        data: has a length, and gives an item for each row number below it.
+    """
+    before = _random_states()
+    items = [data[row] for row in range(len(data))]
+    again = (data[row] for row in range(len(data)))
+    same = all(_equal(first, second) for first, second in zip(items, again, strict=True))
+    return items if same and _random_states() == before else None
+
+
+def _random_states() -> tuple[bytes, bytes, object]:
+    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), random.getstate()  # noqa: NPY002
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, tuple | list):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    return bool(np.array_equal(np.asarray(first), np.asarray(second)))
 
 
 def row_fingerprints(inputs: Shaped[Tensor, "n ..."]) -> UInt64[np.ndarray, " n"]:

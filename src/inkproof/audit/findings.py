@@ -1,5 +1,6 @@
 """A finding: what a check saw, with its evidence and the way out; and what is done about it."""
 
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,8 @@ from inkproof.errors import AuditWarning, Refused
 
 Severity = Literal["refuse", "warn", "note"]
 OnFinding = Literal["refuse", "warn", "record"]
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,16 @@ def act_on(
     if on_finding != "record":
         for finding in marked:
             if finding.severity != "note" and not finding.allowed:
-                warnings.warn(str(finding), AuditWarning, stacklevel=3)
+                warnings.warn(str(finding), AuditWarning, stacklevel=_level_of_caller())
     return marked
+
+
+def _level_of_caller() -> int:
+    """How far up the stack, from the function that asks, the first frame outside this package is."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _allow(finding: Finding) -> Finding:

@@ -91,14 +91,15 @@ def _check_overlap(first: str, seen: Side, second: str, held_out: Side) -> list[
                 f"{examples[0]['held_out']} is {first} image {examples[0]['seen']})."
             ),
             evidence={"images": len(repeated), "of": len(held_out.ids), "share": share, "examples": examples},
-            remedy=(
-                f"Build the {second} side from other rows; `images.split({second}=0.2)` keeps identical images on one "
-                "side."
-            ),
+            remedy=f"Build the {second} side from other rows: {_HINTS[seen.kind].format(side=second)}.",
         )
     ]
 
 
+_HINTS = {
+    "images": "`images.split({side}=0.2)` keeps identical images on one side",
+    "tensors": "look whether the code that makes it uses the training rows by mistake",
+}
 _SIDE_NAMES = {"train": "training", "valid": "validation"}
 
 

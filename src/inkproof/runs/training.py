@@ -239,7 +239,7 @@ def _over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
                 "accuracy": statistics.mean(accuracies),
                 "accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 "accuracy_by_seed": dict(zip(map(str, scores), accuracies, strict=True)),
-                "loss": statistics.mean(side["loss"] for side in sides),
+                "loss": _mean_of_finite([side["loss"] for side in sides]),
             }
     trainings = [score["training"] for score in scores.values()]
     result["training"] = {
@@ -249,6 +249,12 @@ def _over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
         "seconds": sum(training["seconds"] for training in trainings),
     }
     return result
+
+
+def _mean_of_finite(numbers: list[float | None]) -> float | None:
+    """The mean; None where a number is NaN or infinite, which a file holds as None."""
+    finite = [number for number in numbers if number is not None and math.isfinite(number)]
+    return statistics.mean(finite) if len(finite) == len(numbers) else None
 
 
 def _manifest(recipe: Recipe, sides: Split, command: dict[str, Any], options: TrainingOptions) -> dict[str, Any]:
