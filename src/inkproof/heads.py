@@ -105,8 +105,29 @@ class Head:
         return {"classes": cross_entropy, "binary": binary_cross_entropy, "value": mean_squared_error}[self.name]
 
 
-def find_activation(model: nn.Module, outputs: Float[Tensor, "n ..."]) -> Activation:
-    """Whether a model's outputs are already (log-)probabilities, from its last layer and a few real outputs."""
+def choose_head(name: HeadName | None, classes: int | None, outputs: Float[Tensor, "n ..."]) -> Head:
+    """The head by its name, else the one that fits.
+
+    Args:
+        name: None takes `binary` for one output and two classes, else `classes`.
+        classes: of the labels; None takes as many as there are outputs.
+        outputs: a few of the model.
+    """
+    width = outputs.shape[1] if outputs.ndim == 2 else 1
+    classes = classes or max(width, 2)
+    return Head(name or ("binary" if width == 1 and classes == 2 else "classes"), classes)
+
+
+def find_activation(model: nn.Module, outputs: Float[Tensor, "n ..."], loss: Loss | None = None) -> Activation:
+    """Whether a model's outputs are already (log-)probabilities, from its last layer and a few real outputs.
+
+    Args:
+        model: whose last layer may tell.
+        outputs: a few.
+        loss: one of probabilities tells it where outputs cannot.
+    """
+    if isinstance(loss, nn.BCELoss) or loss is F.binary_cross_entropy:
+        return "probabilities"
     last = next(reversed([module for module in model.modules() if not list(module.children())]), None)
     if isinstance(last, nn.Sigmoid):
         return "probabilities"

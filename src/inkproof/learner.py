@@ -18,7 +18,7 @@ from inkproof.audit import Finding, OnFinding
 from inkproof.augment import Augmentation
 from inkproof.batches import BatchSource, Data, ordered_batches, training_batches
 from inkproof.errors import InputError, NotFinite
-from inkproof.heads import Head, HeadName, Loss
+from inkproof.heads import HeadName, Loss
 from inkproof.history import History, LiveTable, Row, notebook_display
 from inkproof.images import ImageSet, matching
 from inkproof.metrics import Metric, accuracy
@@ -29,6 +29,7 @@ from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
 from inkproof.schedules import Schedule
 from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
+from inkproof.written_out import WrittenOut, write_out
 
 _SAMPLE = 64  # rows to see from what a model's outputs are
 
@@ -129,10 +130,11 @@ class Learner:
 
         self.model = self._build(model)
         sample, sample_labels = self._sample_outputs()
-        self.head = _choose_head(head, self.train, sample)
+        classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
+        self.head = heads.choose_head(head, classes, sample)
         self.head.check_outputs(sample)
         self.loss = loss or self.head.loss
-        self._activation = _find_activation(self.model, sample, self.loss)
+        self._activation = heads.find_activation(self.model, sample, self.loss)
         # A user's own loss on a user's own loader gets the targets as they come, after a probe with their shapes; all
         # else goes through the head, whose targets have the shape its losses need.
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
@@ -185,11 +187,12 @@ class Learner:
         if self.optimizer is None:
             raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
         losses, sizes = [], []
+        written_out = write_out(self.model, self.loss, self.optimizer)
         self.model.train()
         with self._streams.as_global("model"):
             for step, (inputs, labels) in enumerate(self._train_batches, start=first_step):
                 set_step_values(self.optimizer, schedule(step, steps))
-                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step))
+                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, written_out))
                 sizes.append(len(labels))
         mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
         if not torch.isfinite(mean):
@@ -201,7 +204,13 @@ class Learner:
         return float(mean)
 
     def _train_step(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, step: int
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        inputs: Tensor,
+        labels: Tensor,
+        step: int,
+        written_out: WrittenOut | None = None,
     ) -> Float[Tensor, ""]:
         try:
             return train_step(
@@ -214,6 +223,7 @@ class Learner:
                 precision=self.precision,
                 check_shapes=not self._targets_as_given,
                 check_finite=self._stops_on_not_finite,
+                written_out=written_out,
             )
         except NotFinite as error:
             raise self._not_finite(str(error), f"at step {step}, before the update") from None
@@ -464,13 +474,6 @@ class Learner:
         return NotFinite(f"{finding.message} {finding.remedy}", [finding])
 
 
-def _find_activation(model: nn.Module, sample: Float[Tensor, "n ..."], loss: Loss) -> heads.Activation:
-    """What the model does to its outputs itself; a loss of probabilities tells it where outputs cannot."""
-    if isinstance(loss, nn.BCELoss) or loss is nn.functional.binary_cross_entropy:
-        return "probabilities"
-    return heads.find_activation(model, sample)
-
-
 @contextmanager
 def ending_on_ctrl_c(rows: Generator[Row, None, None]) -> Iterator[None]:
     """Let Ctrl-C inside the block end `follow`, as it does inside an epoch: the last whole epoch is kept."""
@@ -479,14 +482,6 @@ def ending_on_ctrl_c(rows: Generator[Row, None, None]) -> Iterator[None]:
     except KeyboardInterrupt:
         with suppress(StopIteration):
             rows.throw(KeyboardInterrupt())
-
-
-def _choose_head(name: HeadName | None, train: Data, sample: Float[Tensor, "n ..."]) -> Head:
-    width = sample.shape[1] if sample.ndim == 2 else 1
-    classes = len(train.classes) if isinstance(train, ImageSet) else max(width, 2)
-    if name is None:
-        name = "binary" if width == 1 and classes == 2 else "classes"
-    return Head(name, classes)
 
 
 def _valid_loss(row: Row) -> float:

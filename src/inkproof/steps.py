@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from inkproof.errors import NotFinite
 from inkproof.heads import Loss, check_pairing
 from inkproof.models import MeanImage
+from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
+from inkproof.written_out import WrittenOut
 
 ToTargets = Callable[[Tensor, Tensor], Tensor]
 """Turns the labels of a batch into the form its loss takes beside these outputs."""
@@ -28,6 +30,7 @@ def train_step(
     precision: Precision,
     check_shapes: bool = True,
     check_finite: bool = True,
+    written_out: WrittenOut | None = None,
 ) -> Float[Tensor, ""]:
     """Forward, backward, update: the textbook's step.
 
@@ -36,6 +39,7 @@ def train_step(
         labels: (b,) class indices, or targets as a user's loader gives them.
         check_shapes: predictions and targets must pair by their shapes; a loss that pairs them itself needs no check.
         check_finite: look at the loss and the gradients before the update, where that costs no wait for a device.
+        written_out: the step without autograd, for models that have one, as `write_out` gives it.
 
     Returns:
         The loss before the update, detached.
@@ -44,11 +48,19 @@ def train_step(
         ShapeMismatch: predictions and targets do not pair row by row.
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
+
+    def paired_targets(outputs: Tensor) -> Tensor:
+        targets = to_targets(labels, outputs)
+        if check_shapes:
+            check_pairing(outputs, targets, where=f"the loss {name_of(loss)}")
+        return targets
+
+    if written_out is not None and precision == "float32":
+        done = written_out.step(inputs, paired_targets, check_finite=check_finite)
+        if done is not None:
+            return done
     outputs = forward(model, inputs, precision)
-    targets = to_targets(labels, outputs)
-    if check_shapes:
-        check_pairing(outputs, targets, where=f"the loss {name_of(loss)}")
-    value = loss(outputs, targets)
+    value = loss(outputs, paired_targets(outputs))
     check_finite = check_finite and value.device.type == "cpu"
     if check_finite and not math.isfinite(value.item()):
         raise NotFinite(f"the loss became {value.item()}")
@@ -58,7 +70,7 @@ def train_step(
     value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     if check_finite:
         _check_gradients(model, parameters)
-    optimizer.step()
+    take_step(optimizer)
     return value.detach()
 
 

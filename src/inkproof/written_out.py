@@ -1,0 +1,190 @@
+"""Training steps with the gradients written out: for stacks of linear layers under plain SGD.
+
+The step of so small a net is mostly what autograd and the optimiser keep books about; written out it takes half the
+time. What is taught in `by_hand` is done here with torch's own operations, updating in place.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from inkproof import heads
+from inkproof.heads import Loss
+from inkproof.optimizers import is_plain_sgd
+
+_LARGE = 1e15  # float32 ends at 3e38: the product of two norms below this is finite
+
+LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes outputs and targets of a batch, gives the loss and its gradient for the outputs."""
+
+
+class WrittenOut:
+    """One training step of linear layers with ReLU between, a known loss and plain SGD.
+
+    Args:
+        layers: the linear layers, first to last.
+        optimizer: plain SGD over exactly their parameters.
+        loss_gradient: the loss and its gradient.
+        flatten: the first layer takes flattened inputs.
+    """
+
+    def __init__(
+        self, layers: list[nn.Linear], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient, *, flatten: bool
+    ):
+        self._layers = layers
+        self._flatten = flatten
+        self._optimizer = optimizer
+        self._loss_gradient = loss_gradient
+
+    @torch.no_grad()
+    def step(
+        self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
+    ) -> Float[Tensor, ""] | None:
+        """Forward, backward, update.
+
+        Args:
+            inputs: of one batch.
+            to_targets: gives the targets beside the outputs, or raises where the two do not pair.
+            check_finite: look for numbers near the end of what float32 holds before the update.
+
+        Returns:
+            The loss before the update; None where such numbers were found, or data of another form, and nothing was
+            updated.
+        """
+        seen = [inputs.flatten(1) if self._flatten else inputs]
+        if seen[0].ndim != 2:
+            return None
+        for layer in self._layers[:-1]:
+            seen.append(F.linear(seen[-1], layer.weight, layer.bias).relu_())
+        outputs = F.linear(seen[-1], self._layers[-1].weight, self._layers[-1].bias)
+        targets = to_targets(outputs)
+        try:
+            loss, gradient = self._loss_gradient(outputs, targets)
+        except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
+            return None
+        gradients = [gradient]
+        for layer, hidden in zip(self._layers[:0:-1], seen[:0:-1], strict=True):
+            gradients.append(torch.ops.aten.threshold_backward(gradients[-1] @ layer.weight, hidden, 0))
+        if (
+            check_finite
+            and not torch.stack(torch._foreach_norm([loss, outputs, *seen[1:], *gradients])).max().item() < _LARGE
+        ):
+            return None
+        lr = self._optimizer.param_groups[0]["lr"]
+        for layer, hidden, gradient in zip(self._layers, seen, reversed(gradients), strict=True):
+            layer.weight.addmm_(gradient.T, hidden, alpha=-lr)
+            if layer.bias is not None:
+                layer.bias.sub_(gradient.sum(dim=0), alpha=lr)
+        return loss
+
+
+def _largest_norm(tensors: list[Tensor]) -> float:
+    return torch.stack(torch._foreach_norm(tensors)).max().item()
+
+
+def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
+    """The written-out step of a model, where it has one: on the CPU, without hooks, all of it trained."""
+    parts = list(model) if type(model) is nn.Sequential else [model]
+    flatten = type(parts[0]) is nn.Flatten and (parts[0].start_dim, parts[0].end_dim) == (1, -1)
+    layers = _linear_layers(parts[1:] if flatten else parts)
+    loss_gradient = _loss_gradient(loss)
+    if layers is None or loss_gradient is None or any(map(_has_hooks, model.modules())):
+        return None
+    if not is_plain_sgd(optimizer) or len(optimizer.param_groups) > 1:
+        return None
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    trained = optimizer.param_groups[0]["params"]
+    whole = {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trained}
+    simple = all(
+        parameter.device.type == "cpu" and parameter.dtype in (torch.float32, torch.float64) and not _hooked(parameter)
+        for parameter in parameters
+    )
+    return WrittenOut(layers, optimizer, loss_gradient, flatten=flatten) if whole and simple else None
+
+
+def _linear_layers(parts: list[nn.Module]) -> list[nn.Linear] | None:
+    """The linear layers of `Linear (ReLU Linear)*`, each used once; None for any other model."""
+    layers, between = parts[0::2], parts[1::2]
+    if len(parts) % 2 == 0 or len(set(map(id, layers))) < len(layers):
+        return None
+    if not all(type(layer) is nn.Linear for layer in layers) or not all(type(part) is nn.ReLU for part in between):
+        return None
+    fits = all(first.out_features == second.in_features for first, second in pairwise(layers))
+    return [layer for layer in layers if isinstance(layer, nn.Linear)] if fits else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    everywhere = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]  # untyped in torch
+    return "forward" in vars(module) or everywhere or any(getattr(module, kind) for kind in kinds)
+
+
+def _hooked(parameter: nn.Parameter) -> bool:
+    hooks = (getattr(parameter, kind, None) for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"))
+    return any(hooks) or not parameter.requires_grad
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def _loss_gradient(loss: Any) -> LossGradient | None:
+    """The known gradient of a loss; None for one that only autograd can differentiate."""
+    if type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.ignore_index == -100:  # torch's default
+        return partial(_cross_entropy, smoothing=loss.label_smoothing) if loss.reduction == "mean" else None
+    if type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None:
+        return _binary_cross_entropy if loss.reduction == "mean" else None
+    smoothed = isinstance(loss, partial) and loss.func is heads.cross_entropy and not loss.args
+    if smoothed and set(loss.keywords) <= {"label_smoothing"}:
+        return partial(_cross_entropy, smoothing=loss.keywords.get("label_smoothing", 0.0))
+    known: dict[Any, LossGradient] = {
+        heads.cross_entropy: _cross_entropy,
+        F.cross_entropy: _cross_entropy,
+        heads.binary_cross_entropy: _binary_cross_entropy,
+        F.binary_cross_entropy_with_logits: _binary_cross_entropy,
+        heads.rmse_softmax: _rmse_softmax,
+    }
+    try:
+        return known.get(loss)
+    except TypeError:  # a loss that cannot be hashed is none of these
+        return None
+
+
+def _cross_entropy(
+    outputs: Float[Tensor, "n classes"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Its gradient is the probabilities minus the (smoothed) one-hot targets, over n."""
+    logarithms = outputs.log_softmax(dim=1)
+    gradient = logarithms.exp()
+    if targets.is_floating_point():  # probabilities a class
+        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        wanted = targets * (1 - smoothing) + smoothing / outputs.shape[1]
+        return loss, (gradient * wanted.sum(dim=1, keepdim=True) - wanted) / len(outputs)
+    if smoothing:
+        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        gradient -= smoothing / outputs.shape[1]
+    else:
+        loss = F.nll_loss(logarithms, targets)
+    step = outputs.new_full((1, 1), smoothing - 1.0).expand(len(outputs), 1)
+    return loss, gradient.scatter_add_(1, targets.unsqueeze(1), step).div_(len(outputs))
+
+
+def _binary_cross_entropy(outputs: Float[Tensor, "n ..."], targets: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
+    """Its gradient is the probability minus the target, over n."""
+    loss = F.binary_cross_entropy_with_logits(outputs, targets)
+    return loss, (outputs.sigmoid() - targets).div_(outputs.numel())
+
+
+def _rmse_softmax(outputs: Float[Tensor, "n classes"], targets: Shaped[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+    """As `by_hand.numpy_gradients.rmse_softmax` derives it."""
+    probabilities = outputs.softmax(dim=1)
+    difference = probabilities - F.one_hot(targets, outputs.shape[1])
+    loss = difference.square().mean().sqrt()
+    of_probabilities = difference / (difference.numel() * loss)
+    weighted = of_probabilities * probabilities
+    return loss, weighted - probabilities * weighted.sum(dim=1, keepdim=True)

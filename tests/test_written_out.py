@@ -1,0 +1,155 @@
+"""The written-out step equals autograd's, and is taken only where it is sure to."""
+
+import copy
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inkproof import heads
+from inkproof.errors import NotFinite
+from inkproof.optimizers import take_step
+from inkproof.steps import train_step
+from inkproof.written_out import write_out
+
+plain = partial(torch.optim.SGD, lr=0.3)
+
+
+def net(*widths: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers[:-1])
+
+
+def parameters_after(model: nn.Module, loss: Any, x: Tensor, y: Tensor, *, written_out: bool) -> list[Tensor]:
+    model = copy.deepcopy(model)
+    optimizer = plain(model.parameters())
+    step = write_out(model, loss, optimizer) if written_out else None
+    assert (step is not None) == written_out
+    options: dict[str, Any] = {"to_targets": lambda labels, _: labels, "precision": "float32", "written_out": step}
+    values = [train_step(model, loss, optimizer, x, y, **options) for _ in range(3)]
+    return [*(parameter.detach() for parameter in model.parameters()), torch.stack(values)]
+
+
+CLASSES, ONES = torch.tensor([0, 2, 1, 2, 0]), torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0]])
+CASES = [
+    (F.cross_entropy, 3, CLASSES),
+    (F.cross_entropy, 3, torch.rand(5, 3)),
+    (nn.CrossEntropyLoss(), 3, CLASSES),
+    (nn.CrossEntropyLoss(label_smoothing=0.2), 3, CLASSES),
+    (heads.cross_entropy, 3, CLASSES),
+    (partial(heads.cross_entropy, label_smoothing=0.1), 3, CLASSES),
+    (heads.rmse_softmax, 3, CLASSES),
+    (F.binary_cross_entropy_with_logits, 1, ONES),
+    (nn.BCEWithLogitsLoss(), 1, ONES),
+    (heads.binary_cross_entropy, 1, ONES),
+]
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 4)])
+@pytest.mark.parametrize(("loss", "outputs", "targets"), CASES)
+def test_three_steps_equal_those_of_autograd(loss: Any, outputs: int, targets: Tensor, hidden: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(5, 1, 2, 3, dtype=torch.float64)
+    model = net(6, *hidden, outputs).double()
+    mine = parameters_after(
+        model, loss, x, targets.double() if targets.is_floating_point() else targets, written_out=True
+    )
+    torchs = parameters_after(
+        model, loss, x, targets.double() if targets.is_floating_point() else targets, written_out=False
+    )
+    for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+def hooked(model: nn.Sequential) -> nn.Module:
+    model[1].register_forward_hook(lambda *_: None)
+    return model
+
+
+def frozen(model: nn.Sequential) -> nn.Module:
+    model[1].requires_grad_(False)
+    return model
+
+
+def tied(model: nn.Sequential) -> nn.Module:
+    return nn.Sequential(model[1], nn.ReLU(), model[1])
+
+
+class Own(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "optimizer"),
+    [
+        (hooked(net(6, 6, 3)), F.cross_entropy, plain),
+        (frozen(net(6, 6, 3)), F.cross_entropy, plain),
+        (tied(net(6, 6, 3)), F.cross_entropy, plain),
+        (nn.Sequential(Own(6, 3)), F.cross_entropy, plain),
+        (nn.Sequential(nn.Linear(6, 4), nn.Sigmoid(), nn.Linear(4, 3)), F.cross_entropy, plain),
+        (nn.Sequential(nn.Linear(6, 4), nn.ReLU()), F.cross_entropy, plain),
+        (net(6, 3), lambda p, y: F.cross_entropy(p, y) + p.square().mean(), plain),
+        (net(6, 3), nn.CrossEntropyLoss(weight=torch.ones(3)), plain),
+        (net(6, 3), nn.CrossEntropyLoss(reduction="sum"), plain),
+        (net(6, 3), nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), plain),
+        (net(6, 3), F.cross_entropy, partial(plain, momentum=0.9)),
+        (net(6, 3), F.cross_entropy, partial(plain, weight_decay=0.1)),
+        (net(6, 3), F.cross_entropy, torch.optim.Adam),
+        (net(6, 3), F.cross_entropy, lambda parameters: plain([next(iter(parameters))])),
+    ],
+)
+def test_all_else_goes_through_autograd(model: nn.Module, loss: Any, optimizer: Any) -> None:
+    assert write_out(model, loss, optimizer(model.parameters())) is None
+
+
+def test_rows_that_torch_would_leave_out_are_left_to_torch() -> None:
+    x, y = torch.randn(5, 6), torch.tensor([0, -100, 1, 2, -100])
+    model = net(6, 3)
+    mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
+    torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
+    assert all(map(torch.equal, mine, torchs))
+
+
+def test_a_linear_layer_over_the_last_of_three_dimensions_is_left_to_torch() -> None:
+    model = nn.Linear(6, 3)
+    x, y = torch.randn(2, 4, 6), torch.rand(2, 4, 3)
+    step = write_out(model, F.binary_cross_entropy_with_logits, plain(model.parameters()))
+    assert step is not None
+    assert step.step(x, lambda outputs: y, check_finite=True) is None
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e36])
+def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_before_the_update(broken: float) -> None:
+    model = net(6, 4, 3)
+    before = [parameter.clone() for parameter in model.parameters()]
+    optimizer = plain(model.parameters())
+    step = write_out(model, F.cross_entropy, optimizer)
+    assert step is not None
+    x = torch.randn(5, 6)
+    x[2] = broken
+    assert step.step(x, lambda outputs: CLASSES, check_finite=True) is None
+    assert all(map(torch.equal, before, model.parameters()))
+    options: dict[str, Any] = {"to_targets": lambda labels, _: labels, "precision": "float32", "written_out": step}
+    with pytest.raises(NotFinite):
+        train_step(model, F.cross_entropy, optimizer, x * x, CLASSES, **options)
+
+
+@pytest.mark.parametrize("extra", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"nesterov": True, "momentum": 0.9}])
+def test_an_update_is_that_of_the_optimiser(extra: dict[str, Any]) -> None:
+    def after(take: Any) -> list[Tensor]:
+        model = net(6, 3)
+        optimizer = plain(model.parameters(), **extra)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.ones(5, 6)), CLASSES).backward()
+            take(optimizer)
+        return [parameter.detach() for parameter in model.parameters()]
+
+    for own, reference in zip(after(take_step), after(lambda optimizer: optimizer.step()), strict=True):
+        torch.testing.assert_close(own, reference)
