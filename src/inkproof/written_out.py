@@ -61,8 +61,8 @@ class WrittenOut:
         if seen[0].ndim != 2:
             return None
         for layer in self._layers[:-1]:
-            seen.append(F.linear(seen[-1], layer.weight, layer.bias).relu_())
-        outputs = F.linear(seen[-1], self._layers[-1].weight, self._layers[-1].bias)
+            seen.append(_outputs_of(layer, seen[-1]).relu_())
+        outputs = _outputs_of(self._layers[-1], seen[-1])
         targets = to_targets(outputs)
         try:
             loss, gradient = self._loss_gradient(outputs, targets)
@@ -82,6 +82,13 @@ class WrittenOut:
             if layer.bias is not None:
                 layer.bias.sub_(gradient.sum(dim=0), alpha=lr)
         return loss
+
+
+def _outputs_of(layer: nn.Linear, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
+    """The layer's outputs, by the product in which its few outputs are the rows: up to twice as fast as `F.linear`."""
+    if layer.bias is None:
+        return (layer.weight @ inputs.T).T
+    return torch.addmm(layer.bias.unsqueeze(1), layer.weight, inputs.T).T
 
 
 def _largest_norm(tensors: list[Tensor]) -> float:
