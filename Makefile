@@ -4,6 +4,7 @@
 #   make test                       all tests
 #   make check                      style, types, structure
 #   make bench                      the benchmarks
+#   make docs                       the site of docs/, into site/
 #
 # Without a GPU, PyTorch's CPU build is smaller (about 200 MB against several GB):
 #   make train TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -13,7 +14,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP_OPTIONS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test check format bench clean
+.PHONY: train test check format bench docs clean
 .DEFAULT_GOAL := train
 
 train: .venv/installed
@@ -36,6 +37,10 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/opening.py
 
+docs: .venv/installed-dev
+	$(BIN)/pip install $(PIP_OPTIONS) --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet
+
 .venv/installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inkproof needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "making .venv and installing into it; the first time takes a minute or two"
@@ -49,4 +54,4 @@ bench: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build site

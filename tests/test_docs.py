@@ -1,15 +1,19 @@
 """What the documents say holds: examples run, commands and recipes they name exist."""
 
 import doctest
+import json
 import pkgutil
 import re
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 
 import inkproof
 from inkproof.cli import cli
+from inkproof.recipes import RUNGS, load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,9 +27,34 @@ def test_examples_in_docstrings_run(name: str) -> None:
     assert failed == 0
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
-def test_the_readmes_python_runs(block: str) -> None:
-    exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(block, page.name, "exec"), names)
+    pyplot.close("all")
+
+
+def test_every_picture_and_page_that_the_docs_point_to_exists() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_page_of_the_ladder_is_what_was_measured_and_holds_every_rung() -> None:
+    spec = spec_from_file_location("make_ladder_page", ROOT / "docs" / "make_ladder_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    page = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
+    assert page == made.write_page(), "run docs/make_ladder_page.py"
+    for ladder in json.loads((ROOT / "docs" / "ladders.json").read_text(encoding="utf-8")).values():
+        measured = [(row["rung"], row["kind"], row["why"], row["summary"]) for row in ladder["rungs"]]
+        now = [(rung.recipe, rung.kind, rung.why, load_recipe(rung.recipe).summary) for rung in RUNGS]
+        assert measured == now, "measure the ladder again"
 
 
 def test_every_command_the_readme_names_exists() -> None:

@@ -43,7 +43,7 @@ class Row:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The rows of a training, oldest first."""
 
@@ -107,6 +107,8 @@ class History:
 
     def __str__(self) -> str:
         return "\n".join([header_line(self.rows[0]), *(row_line(row) for row in self.rows)]) if self.rows else ""
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """The table as a notebook shows it."""

@@ -24,7 +24,7 @@ from inkproof.runs.sides import sides_of_classes
 from inkproof.runs.training import TrainedRun, TrainingOptions, read_trained, train_run
 
 LADDER_JSON, LADDER_CSV, LADDER_CHART = "ladder.json", "ladder.csv", "ladder.svg"
-_SHORT_SHARE = 0.5  # of the published steps: below it a rung is said to be short of steps
+_SHORT_SHARE = 0.75  # of the published steps: below it a rung is said to be short of steps
 
 
 @dataclass(frozen=True)
