@@ -39,7 +39,7 @@ bench: .venv/installed
 
 docs: .venv/installed-dev
 	$(BIN)/pip install $(PIP_OPTIONS) --editable '.[docs]'
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 .venv/installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inkproof needs Python 3.11 or newer: make PYTHON=python3.11")'

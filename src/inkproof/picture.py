@@ -52,7 +52,7 @@ def draw_ladder(table: dict[str, Any], path: Path) -> None:
         path: of the picture; its ending names the kind.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, PercentFormatter
+    from matplotlib.ticker import FixedLocator
 
     rows = [row for row in reversed(table["rungs"]) if row["test"] or row["valid"]]
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(rows)), layout="constrained")
@@ -75,14 +75,14 @@ def draw_ladder(table: dict[str, Any], path: Path) -> None:
     axes.set_xscale("logit")
     axes.set_xlim(0.05, 0.9995)
     axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998]))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     axes.xaxis.set_minor_locator(FixedLocator([]))
     axes.grid(axis="x", alpha=0.3)
     seeds = len(table["seeds"])
     spread = "standard deviation" if seeds > 1 else "95 % interval"
     side = "test" if rows and rows[0]["test"] else "validation"
     axes.set_xlabel(f"accuracy on the {side} images of {table['data']}, {seeds} seed{'s' * (seeds > 1)}, {spread}")
-    axes.legend(loc="lower left", frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
