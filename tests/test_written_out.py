@@ -153,3 +153,12 @@ def test_an_update_is_that_of_the_optimiser(extra: dict[str, Any]) -> None:
 
     for own, reference in zip(after(take_step), after(lambda optimizer: optimizer.step()), strict=True):
         torch.testing.assert_close(own, reference)
+
+
+def test_layers_without_a_bias_are_written_out_too() -> None:
+    model = nn.Sequential(nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False)).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    mine = parameters_after(model, F.cross_entropy, x, CLASSES, written_out=True)
+    torchs = parameters_after(model, F.cross_entropy, x, CLASSES, written_out=False)
+    for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)

@@ -86,9 +86,10 @@ class WrittenOut:
 
 def _outputs_of(layer: nn.Linear, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
     """The layer's outputs, by the product in which its few outputs are the rows: up to twice as fast as `F.linear`."""
-    if layer.bias is None:
+    bias: Tensor | None = layer.bias  # torch's stub knows no None
+    if bias is None:
         return (layer.weight @ inputs.T).T
-    return torch.addmm(layer.bias.unsqueeze(1), layer.weight, inputs.T).T
+    return torch.addmm(bias.unsqueeze(1), layer.weight, inputs.T).T
 
 
 def _largest_norm(tensors: list[Tensor]) -> float:
