@@ -1,6 +1,7 @@
 """The audit: checks that take plain facts and give findings. One file a subject; `findings` says what is done.
 
-A check is a function of ImageSets, tensors or a history; it imports no Learner and no run, which call it.
+A check is a function of what is known of data, functions, models or a training; it imports no Learner and no run, which
+call it. `catalogue` holds all of them and the words that explain each.
 """
 
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+import inkproof.audit.data
+import inkproof.audit.split  # noqa: F401  # the checks of these files are declared as they are imported
+from inkproof.audit.catalogue import Check, Seen, catalogue, check, explain, look
 from inkproof.audit.findings import Finding, OnFinding, act_on
 from inkproof.audit.pairing import PROBE_ROWS, check_pairing_of, ideal_outputs
-from inkproof.audit.split import Side, check_sides, side_of
+from inkproof.audit.sides import Side, Sides, side_of
 from inkproof.audit.submission import check_rows
 from inkproof.audit.training import NOT_FINITE, not_finite
 from inkproof.images import ImageSet
@@ -19,15 +23,22 @@ from inkproof.pairs import as_tensors, collect
 __all__ = [
     "NOT_FINITE",
     "PROBE_ROWS",
+    "Check",
     "Finding",
     "OnFinding",
+    "Seen",
     "Side",
+    "Sides",
     "act_on",
+    "catalogue",
+    "check",
     "check_images",
     "check_pairing_of",
     "check_rows",
     "check_sides",
+    "explain",
     "ideal_outputs",
+    "look",
     "not_finite",
     "side_of",
 ]
@@ -46,6 +57,11 @@ def check_images(train: Checkable, valid: Checkable | None = None, test: Checkab
         test: the images to score or predict.
     """
     return check_sides(*(side_of(_readable(data)) for data in (train, valid, test)))
+
+
+def check_sides(train: Side | None, valid: Side | None = None, test: Side | None = None) -> list[Finding]:
+    """All checks of data, of sides that `side_of` described."""
+    return look("data", Sides(train, valid, test))
 
 
 def _readable(data: Checkable | None) -> Checkable | None:

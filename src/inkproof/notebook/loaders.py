@@ -1,6 +1,7 @@
 """Loaders of (x, y) pairs: whatever lies in memory, or can be read into it, is trained from two tensors there."""
 
 from collections.abc import Iterator, Sequence, Sized
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,11 @@ class DataLoader:
             return self._tensors
         return TorchLoader(self.dataset, batch_size=self.bs, num_workers=self._workers)
 
+    @cached_property
     def side(self) -> Side | None:
         """What identifies the rows; None where they are not in memory or are no images."""
-        return None if self._tensors is None else side_of(self._tensors)
+        side = None if self._tensors is None else side_of(self._tensors)
+        return side if side is None or self.labelled else side.unlabelled()
 
 
 class DataLoaders:
@@ -145,7 +148,7 @@ class DataLoaders:
         self.device = device
         self.findings: list[Finding] = []
         if len(self.loaders) > 1:
-            self._tell(check_sides(self.train.side(), self.valid.side()))
+            self._tell(check_sides(self.train.side, self.valid.side))
 
     @classmethod
     def from_dsets(cls, *datasets: Any, bs: int = 64, path: Any = ".", device: Any = None) -> "DataLoaders":
@@ -214,7 +217,7 @@ class DataLoaders:
         if loader.dataset is self.train.dataset or any(loader is known for known in [*self.loaders, *self._checked]):
             return
         self._checked.append(loader)
-        self._tell(check_sides(self.train.side(), test=loader.side()))
+        self._tell(check_sides(self.train.side, test=loader.side))
 
     @property
     def _checked(self) -> list[DataLoader]:

@@ -1,0 +1,312 @@
+"""Checks of one side: its images, its labels, and whether they belong together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from inkproof.audit.catalogue import Seen, check
+from inkproof.audit.sides import Side, Sides
+
+_CHUNK = 5000
+_BLANK_SHARE = 0.01
+_IMBALANCE_NOTED, _IMBALANCE_WARNED = 10, 30
+_SHOWN = 5
+_NO_SKILL = 4.0  # standard deviations above chance that a witness on real labels exceeds by far
+_FEWEST_SCORED = 150
+_UNSCALED, _DIM = 20.0, 0.02
+
+
+def _all(sides: Sides) -> dict[str, Side]:
+    train = {"training": sides.train} if sides.train is not None else {}
+    return train | {{"valid": "validation", "test": "test"}[name]: side for name, side in sides.held_out.items()}
+
+
+def _ids(side: Side, rows: Int64[np.ndarray, " k"]) -> list[str]:
+    return [str(side.ids[row]) for row in rows[:_SHOWN]]
+
+
+@check(
+    "inputs-not-finite",
+    code="A5",
+    moment="data",
+    severity="refuse",
+    detected="Every number of tensors is looked at; pixels of images are whole numbers and cannot be NaN.",
+)
+def inputs_not_finite(sides: Sides) -> Iterator[Seen]:
+    """Some inputs are NaN or infinite: the loss and all weights become NaN with them."""
+    for name, side in _all(sides).items():
+        if side.kind == "tensors":
+            broken = np.flatnonzero(~_of_rows(side, lambda rows: np.isfinite(rows).all(axis=1)))
+            if len(broken):
+                yield Seen(
+                    f"{len(broken):,} of {len(side):,} {name} rows hold NaN or infinite numbers (for instance row "
+                    f"{side.ids[broken[0]]}).",
+                    {"rows": len(broken), "of": len(side), "examples": _ids(side, broken)},
+                    "Find where they come from: an empty cell, a division by zero, a logarithm of 0.",
+                )
+
+
+@check(
+    "blank-images",
+    code="A6",
+    moment="data",
+    severity="warn",
+    detected="Smallest and largest pixel of every image are equal. Any is a warning; from 1 % on it is refused.",
+    misfires="A class that is blank on purpose is let be: one class that most of the blank images carry, and that "
+    "is mostly blank.",
+)
+def blank_images(sides: Sides) -> Iterator[Seen]:
+    """Some images show nothing: every pixel has the same value. They cannot be told apart by any model."""
+    for name, side in _all(sides).items():
+        blank = _of_rows(side, lambda rows: rows.max(axis=1) == rows.min(axis=1))
+        rows = np.flatnonzero(blank)
+        if len(rows) == 0 or _is_class_of_blanks(side, blank):
+            continue
+        share = len(rows) / len(side)
+        yield Seen(
+            f"{len(rows):,} of {len(side):,} {name} images ({share:.1%}) are blank (for instance {side.ids[rows[0]]}).",
+            {"images": len(rows), "of": len(side), "share": share, "examples": _ids(side, rows)},
+            "Look at these rows in the file they come from, and leave them out or read them anew.",
+            severity="refuse" if share >= _BLANK_SHARE else None,
+        )
+
+
+def _is_class_of_blanks(side: Side, blank: Bool[np.ndarray, " n"]) -> bool:
+    if side.labels is None:
+        return False
+    label = np.bincount(side.labels[blank] - min(side.labels.min(), 0)).argmax() + min(side.labels.min(), 0)
+    of_label = side.labels == label
+    return bool(blank[of_label].mean() > 0.5 and of_label[blank].mean() > 0.9)
+
+
+@check(
+    "conflicting-labels",
+    code="A7",
+    moment="data",
+    severity="warn",
+    detected="Rows of equal content with unequal labels, by content hash. Blank images are left out.",
+    misfires="Tiny or binary images can be equal by nature; up to 0.1 % of the side is a note.",
+)
+def conflicting_labels(sides: Sides) -> Iterator[Seen]:
+    """The same image stands in a side with two different labels: one of them is wrong."""
+    for name, side in _all(sides).items():
+        if side.labels is None:
+            continue
+        order = np.argsort(side.fingerprints, kind="stable")
+        same = side.fingerprints[order][1:] == side.fingerprints[order][:-1]
+        differ = side.labels[order][1:] != side.labels[order][:-1]
+        pairs = [
+            (order[place], order[place + 1])
+            for place in np.flatnonzero(same & differ)
+            if _shows(side, int(order[place]))
+        ]
+        if not pairs:
+            continue
+        first, second = pairs[0]
+        yield Seen(
+            f"{len(pairs):,} {name} images stand there with two labels (for instance {side.ids[first]} as "
+            f"{side.name(int(side.labels[first]))} and {side.ids[second]} as {side.name(int(side.labels[second]))}).",
+            {"pairs": len(pairs), "examples": [[str(side.ids[a]), str(side.ids[b])] for a, b in pairs[:_SHOWN]]},
+            "Look at them with `inkproof show` and correct or drop the wrong ones.",
+            severity="note" if len(pairs) < 0.001 * len(side) else None,
+        )
+
+
+def _shows(side: Side, row: int) -> bool:
+    pixels = side.take(np.array([row]))
+    return bool(pixels.max() > pixels.min())
+
+
+@check(
+    "class-missing",
+    code="C5",
+    moment="data",
+    severity="warn",
+    detected="Labels of the training side against the declared classes, and against those of the held-out sides: a "
+    "class that is scored and never trained is refused.",
+    misfires="A subset of classes that was chosen on purpose: `with_classes` and --classes declare it.",
+)
+def class_missing(sides: Sides) -> Iterator[Seen]:
+    """A class that the data declares has no training image, so it can never be predicted."""
+    train = sides.train
+    if train is None or train.labels is None:
+        return
+    trained = set(np.unique(train.labels).tolist())
+    for name, side in sides.held_out.items():
+        if side.labels is not None and (unseen := set(np.unique(side.labels).tolist()) - trained):
+            rows = int(np.isin(side.labels, list(unseen)).sum())
+            yield Seen(
+                f"{rows:,} {name} images are of {_classes(side, unseen)}, of which there is no training image.",
+                {"classes": [side.name(label) for label in sorted(unseen)], "images": rows},
+                "Split the rows at random over all classes: `images.split(valid=0.2)` keeps the share of each.",
+                severity="refuse",
+            )
+    missing = set(range(len(train.classes or ()))) - trained
+    if missing and len(train) >= 20 * len(train.classes or ()):
+        yield Seen(
+            f"no training image is of {_classes(train, missing)}, though the data declares it.",
+            {"classes": [train.name(label) for label in sorted(missing)]},
+            "Choose the classes there are, with `with_classes(…)` or --classes, or look where the others went.",
+        )
+
+
+def _classes(side: Side, labels: set[int]) -> str:
+    names = ", ".join(side.name(label) for label in sorted(labels)[:_SHOWN])
+    return f"class {names}" if len(labels) == 1 else f"classes {names}"
+
+
+@check(
+    "class-imbalance",
+    code="C6",
+    moment="data",
+    severity="note",
+    detected="Most over fewest images of a class. From 10 on it is noted, from 30 on warned of.",
+    misfires="Data that is so by nature.",
+)
+def class_imbalance(sides: Sides) -> Iterator[Seen]:
+    """Some class has many times the training images of another: accuracy says little about the rare one."""
+    if sides.train is None or sides.train.labels is None or (sides.train.labels < 0).any():
+        return
+    counts = np.bincount(sides.train.labels)
+    there = np.flatnonzero(counts)
+    if len(there) < 2:
+        return
+    rare, common = there[counts[there].argmin()], there[counts[there].argmax()]
+    ratio = counts[common] / counts[rare]
+    if ratio >= _IMBALANCE_NOTED:
+        yield Seen(
+            f"class {sides.train.name(int(common))} has {counts[common]:,} training images and class "
+            f"{sides.train.name(int(rare))} {counts[rare]:,}, {ratio:.0f} times fewer.",
+            {"most": int(counts[common]), "fewest": int(counts[rare]), "ratio": float(ratio)},
+            "Read the accuracy of each class, not only the one of all.",
+            severity="warn" if ratio >= _IMBALANCE_WARNED else None,
+        )
+
+
+@check(
+    "labels-ignored",
+    code="C7",
+    moment="data",
+    severity="refuse",
+    detected="Any whole-number label below 0.",
+    misfires="Rows that are masked on purpose: allow it.",
+)
+def labels_ignored(sides: Sides) -> Iterator[Seen]:
+    """Some labels are negative. torch's cross entropy leaves rows with the label -100 out, without a word."""
+    for name, side in _all(sides).items():
+        if side.labels is not None and len(rows := np.flatnonzero(side.labels < 0)):
+            yield Seen(
+                f"{len(rows):,} of {len(side):,} {name} labels are negative (for instance {side.labels[rows[0]]} at "
+                f"row {side.ids[rows[0]]}): such rows are not learnt from, or raise an error.",
+                {"rows": len(rows), "of": len(side), "examples": _ids(side, rows)},
+                "Count labels from 0, and drop rows that have none.",
+            )
+
+
+@check(
+    "inputs-not-scaled",
+    code="D1",
+    moment="data",
+    severity="warn",
+    detected="The largest number of up to 4,000 training rows is above 20 in size. Images are always scaled.",
+    misfires="Inputs of another nature than pixels; behind a first batch normalisation the scale does no harm.",
+)
+def inputs_not_scaled(sides: Sides) -> Iterator[Seen]:
+    """Inputs reach far beyond what a net learns well from, as pixels of 0..255 do that were not divided by 255."""
+    if sides.train is None or sides.train.kind == "images":
+        return
+    largest = float(np.abs(sides.train.sample).max())
+    if _UNSCALED < largest < np.inf:
+        yield Seen(
+            f"training inputs reach {largest:.4g}: nets learn slowly from such, or not at all.",
+            {"largest": largest},
+            "Divide pixels by 255.",
+        )
+
+
+@check(
+    "inputs-scaled-twice",
+    code="D2",
+    moment="data",
+    severity="warn",
+    detected="The standard deviation of up to 4,000 training rows is below 0.02, and their largest number below 0.1.",
+    misfires="Very faint images.",
+)
+def inputs_scaled_twice(sides: Sides) -> Iterator[Seen]:
+    """Inputs hardly differ from each other, as pixels do that were divided by 255 twice."""
+    if sides.train is None:
+        return
+    spread, largest = float(sides.train.sample.std()), float(np.abs(sides.train.sample).max())
+    if 0 < spread < _DIM and largest < 0.1:
+        yield Seen(
+            f"training inputs have a standard deviation of {spread:.2g} and reach {largest:.2g}: too dim to learn.",
+            {"standard_deviation": spread, "largest": largest},
+            "Divide pixels by 255 once.",
+        )
+
+
+@check(
+    "label-among-inputs",
+    code="A3",
+    moment="data",
+    severity="refuse",
+    detected="A column of up to 4,000 training rows whose correlation with the label is 1, among three classes or "
+    "more.",
+    misfires="Made-up images that draw the class number as a brightness.",
+)
+def label_among_inputs(sides: Sides) -> Iterator[Seen]:
+    """One column of the inputs is the label itself: a model learns to read it, and fails where it is not there."""
+    train = sides.train
+    if train is None or train.sample_labels is None or len(np.unique(train.sample_labels)) < 3:
+        return
+    labels = train.sample_labels - train.sample_labels.mean()
+    columns = train.sample - train.sample.mean(axis=0)
+    size = np.sqrt((columns**2).sum(axis=0) * (labels**2).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.abs(np.where(size > 0, labels @ columns / size, 0.0))
+    column = int(np.nanargmax(correlation))
+    if correlation[column] > 0.9999:
+        yield Seen(
+            f"number {column} of each training row is its label.",
+            {"column": column, "correlation": float(correlation[column])},
+            "Take the label out of the inputs: df.drop(columns='label').",
+        )
+
+
+@check(
+    "labels-unrelated-to-images",
+    code="C1",
+    moment="data",
+    severity="refuse",
+    detected="Nearest class mean, ridge regression and nearest neighbour, fitted on 70 % of up to 4,000 training "
+    "rows, all stay within 4 standard deviations of chance on the others.",
+    misfires="A task that no plain classifier has any grip on; fewer than 500 rows, where nothing is said.",
+)
+def labels_unrelated_to_images(sides: Sides) -> Iterator[Seen]:
+    """Labels and images of the training side have nothing to do with each other: labels were shifted, shuffled, or
+    belong to other rows.
+    """
+    train = sides.train
+    witness = None if train is None else train.witness
+    if train is None or witness is None or witness.scored < _FEWEST_SCORED:
+        return
+    above = witness.deviations(witness.accuracy, witness.scored)
+    if above < _NO_SKILL:
+        yield Seen(
+            f"plain classifiers that saw {len(train.sampled) - witness.scored:,} training images with their labels are "
+            f"right on {witness.accuracy:.1%} of others, no better than chance ({witness.chance:.1%}): the labels do "
+            "not belong to these images.",
+            {"accuracy": witness.accuracy, "chance": witness.chance, "scored": witness.scored, "deviations": above},
+            "Look at some with `inkproof show` or show_images: were images and labels read, sorted or cut apart?",
+        )
+
+
+def _of_rows(side: Side, test: object) -> Bool[np.ndarray, " n"]:
+    """A test of each row, read in pieces: a side may be larger than memory."""
+    assert callable(test)
+    parts = [
+        test(side.take(np.arange(start, min(start + _CHUNK, len(side)))).reshape(-1, int(np.prod(side.shape))))
+        for start in range(0, len(side), _CHUNK)
+    ]
+    return np.concatenate(parts)

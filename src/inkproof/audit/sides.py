@@ -1,0 +1,142 @@
+"""What is known of one side of a split, in whatever form it came: its rows, what identifies them, their labels."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int64, Shaped, UInt64
+from torch import Tensor
+
+from inkproof.audit.witness import Witness, fit_witness
+from inkproof.images import ImageSet
+from inkproof.pairs import as_tensors, row_fingerprints
+
+FEWEST_NUMBERS = 16  # a row of fewer is no image: equal ones are nothing special
+_SAMPLE = 4000
+_MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a split.
+
+    Args:
+        fingerprints: uint64 (n,), equal for equal content.
+        ids: (n,), how a row is named to the user.
+        shape: of one row.
+        kind: "images", or "tensors" with the numbers as a model takes them.
+        labels: int64 (n,), None where there are none or they are no class indices.
+        classes: names by label, None where they were not declared.
+        source: where the rows come from.
+        take: gives the rows of these numbers as float32 (k, ...); images are scaled to 0..1.
+    """
+
+    fingerprints: UInt64[np.ndarray, " n"]
+    ids: Shaped[np.ndarray, " n"]
+    shape: tuple[int, ...]
+    kind: Literal["images", "tensors"]
+    labels: Int64[np.ndarray, " n"] | None
+    classes: tuple[str, ...] | None
+    source: str
+    take: Callable[[Int64[np.ndarray, " k"]], Float[np.ndarray, "k ..."]]
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
+
+    @cached_property
+    def sampled(self) -> Int64[np.ndarray, " k"]:
+        """Numbers of up to 4,000 rows, spread evenly over the side."""
+        return np.unique(np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64))
+
+    @cached_property
+    def sample(self) -> Float[np.ndarray, "k numbers"]:
+        """These rows, each as one line of numbers."""
+        return self.take(self.sampled).reshape(len(self.sampled), -1)
+
+    @property
+    def sample_labels(self) -> Int64[np.ndarray, " k"] | None:
+        """Their labels."""
+        return None if self.labels is None else self.labels[self.sampled]
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        """A plain classifier fitted on a part of these rows; None where they are too few, unlabelled or not finite."""
+        if self.sample_labels is None or not np.isfinite(self.sample).all():
+            return None
+        return fit_witness(self.sample, self.sample_labels)
+
+    def unlabelled(self) -> "Side":
+        """The same rows without labels."""
+        return replace(self, labels=None)
+
+    def name(self, label: int) -> str:
+        """What the user calls a label."""
+        return self.classes[label] if self.classes is not None and 0 <= label < len(self.classes) else str(label)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The sides that checks of data look at; those that are not there, or whose rows cannot be told apart, are None."""
+
+    train: Side | None
+    valid: Side | None = None
+    test: Side | None = None
+
+    def __post_init__(self) -> None:
+        test = self.test
+        if test is not None and test.labels is not None and (test.labels == test.labels[:1]).all():
+            object.__setattr__(self, "test", test.unlabelled())  # all zeros, say: a stand-in for labels not known
+
+    @property
+    def held_out(self) -> dict[str, Side]:
+        """Validation and test side, by name, where they are."""
+        return {name: side for name, side in (("valid", self.valid), ("test", self.test)) if side is not None}
+
+
+def side_of(data: object) -> Side | None:
+    """The rows of an ImageSet, or of pairs that lie in memory; None where rows cannot be told apart.
+
+    Rows of tensors are named by their number, counted from 0 as in Python.
+    """
+    if isinstance(data, ImageSet):
+        return _side_of_images(data)
+    tensors = as_tensors(data)
+    if tensors is None or math.prod(tensors[0].shape[1:]) < FEWEST_NUMBERS:
+        return None
+    inputs, targets = tensors
+    values = inputs.detach().cpu()
+    return Side(
+        row_fingerprints(inputs),
+        np.arange(len(inputs)),
+        tuple(inputs.shape[1:]),
+        "tensors",
+        _class_indices(targets),
+        None,
+        "tensors",
+        lambda rows: values[rows].float().numpy(),
+    )
+
+
+def _side_of_images(images: ImageSet) -> Side:
+    def take(rows: Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k ..."]:
+        pixels: Float[np.ndarray, "k ..."] = images.storage[rows if images.rows is None else images.rows[rows]]
+        return pixels.astype(np.float32) / np.float32(255)
+
+    return Side(
+        images.fingerprints, images.ids, images.shape, "images", images.labels, images.classes, images.source, take
+    )
+
+
+def _class_indices(targets: Tensor) -> Int64[np.ndarray, " n"] | None:
+    """Targets as class indices: one whole number a row, of not more kinds than classes can be; else None."""
+    flat = targets.detach().cpu().reshape(len(targets), -1)
+    if flat.shape[1] != 1:
+        return None
+    numbers = flat[:, 0].double().numpy()
+    if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
+        return None
+    labels = numbers.astype(np.int64)
+    return labels if len(np.unique(labels)) <= _MOST_CLASSES and len(labels) else None
