@@ -57,6 +57,7 @@ def inkproof_epochs(images: ImageSet, epochs: int, *, shuffle: bool) -> Iterator
         batch_size=BATCH,
         optimizer=lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, fused=True),
         shuffle=shuffle,
+        on_finding="record",  # labels that are made up belong to no image
         device="cpu",
     )
     for _ in learner.epochs(epochs, schedules.constant(LR)):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from inkproof.audit import act_on, check_images, check_pairing_of, check_rows, ideal_outputs
+from inkproof.audit import Functions, act_on, check_images, check_rows, ideal_outputs, look
 from inkproof.audit.findings import Finding
 from inkproof.errors import AuditWarning, Refused
 from inkproof.heads import Head, rmse_softmax
@@ -94,14 +94,16 @@ SOUND = [
 
 @pytest.mark.parametrize(("function", "head"), BROADCASTING)
 def test_a_function_that_broadcasts_is_found(function: object, head: Head) -> None:
-    (finding,) = check_pairing_of(function, *ideal_outputs(head), name="mine", kind="metric")
+    facts = Functions(lambda p, y: F.mse_loss(p, p), "loss", {"mine": function}, *ideal_outputs(head))
+    (finding,) = [found for found in look("functions", facts) if found.id != "loss-ignores-targets"]
     assert (finding.id, finding.severity, finding.code) == ("metric-broadcasts", "refuse", "H2")
     assert "(n, 1) and (n,) into (n, n)" in finding.message
 
 
 @pytest.mark.parametrize(("function", "head"), SOUND)
 def test_a_sound_function_gives_no_finding(function: object, head: Head) -> None:
-    assert check_pairing_of(function, *ideal_outputs(head), name="mine", kind="loss") == []
+    found = [one.id for one in look("functions", Functions(function, "mine", {}, *ideal_outputs(head)))]
+    assert [one for one in found if one != "loss-ignores-targets"] == []
 
 
 def test_the_check_of_a_function_leaves_the_random_state(digits: ImageSet) -> None:
@@ -109,7 +111,7 @@ def test_the_check_of_a_function_leaves_the_random_state(digits: ImageSet) -> No
         return F.cross_entropy(F.dropout(outputs), targets)
 
     before = torch.get_rng_state()
-    check_pairing_of(noisy, *ideal_outputs(TEN), name="noisy", kind="loss")
+    look("functions", Functions(noisy, "noisy", {}, *ideal_outputs(TEN)))
     assert torch.equal(before, torch.get_rng_state())
 
 

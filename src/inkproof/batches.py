@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDataset
 
 from inkproof.augment import Augmentation
 from inkproof.errors import InputError
@@ -251,6 +251,16 @@ def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000)
             num_workers=data.num_workers,
         )
     return LoaderBatches(data, device=device)
+
+
+def few_rows(data: Data, count: int) -> Data:
+    """Up to so many rows spread evenly over data that lies in memory; other data as it is."""
+    if isinstance(data, ImageSet):
+        return data.subset(np.unique(np.linspace(0, len(data) - 1, min(len(data), count)).astype(np.int64)))
+    if isinstance(data, DataLoader) or (tensors := as_tensors(data)) is None:
+        return data
+    rows = torch.linspace(0, len(tensors[0]) - 1, min(len(tensors[0]), count)).long()
+    return TensorDataset(tensors[0][rows], tensors[1][rows])
 
 
 def _pixels_on(images: ImageSet, device: torch.device) -> UInt8[Tensor, "m pixels"]:

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from inkproof import audit, heads, lr_find, schedules
-from inkproof.audit import Finding, OnFinding
+from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
-from inkproof.batches import BatchSource, Data, ordered_batches, training_batches
+from inkproof.batches import BatchSource, Data, few_rows, ordered_batches, training_batches
 from inkproof.errors import InputError, NotFinite
 from inkproof.heads import HeadName, Loss
 from inkproof.history import History, LiveTable, Row, notebook_display
@@ -31,7 +31,7 @@ from inkproof.schedules import Schedule
 from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
 from inkproof.written_out import WrittenOut, write_out
 
-_SAMPLE = 64  # rows to see from what a model's outputs are
+_SAMPLE = 128  # rows to see from what a model's outputs are
 
 
 class Learner:
@@ -55,6 +55,7 @@ class Learner:
         precision: "bfloat16" computes the model in mixed precision; weights and losses stay float32.
         augment: alters training images, batch by batch.
         shuffle: a new order of the training images every epoch; False keeps the order of the data.
+        pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
 
@@ -91,6 +92,7 @@ class Learner:
         precision: Precision = "float32",
         augment: Augmentation | None = None,
         shuffle: bool = True,
+        pretrained: bool = False,
         on_finding: OnFinding = "refuse",
         allow: Collection[str] = (),
     ):
@@ -100,15 +102,13 @@ class Learner:
         self.device = choose_device(device)
         self.precision = precision
         self.batch_size = batch_size
-        self.findings: list[Finding] = []
         self.history = History()
         self.interrupted = False
         self.lr_curve: lr_find.LRCurve | None = None
         self._best: dict[str, Any] | None = None  # of the training under way: epoch, valid_loss, weights
         self._streams = Streams(seed)
-        self._on_finding = on_finding
-        self._allow = frozenset(allow)
-        self._stops_on_not_finite = on_finding == "refuse" and audit.NOT_FINITE not in self._allow
+        self._record = audit.Record(on_finding, allow)
+        self.findings = self._record.findings
         keep_freed_memory()
 
         self.train, self.valid = train, valid
@@ -117,7 +117,8 @@ class Learner:
             if isinstance(valid, ImageSet):
                 valid.require_labels("validation")
                 self.valid = valid = matching(valid, train)
-        self._act_on(audit.check_sides(audit.side_of(self.train), audit.side_of(self.valid)))
+        side = audit.side_of(self.train)
+        self._record.act(audit.check_sides(side, audit.side_of(self.valid)))
         self._train_batches = training_batches(
             self.train,
             batch_size=batch_size,
@@ -129,7 +130,8 @@ class Learner:
         self._valid_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
-        sample, sample_labels = self._sample_outputs()
+        inputs, labels = self._sample_rows()
+        sample = self._outputs_of(inputs)
         classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
         self.head = heads.choose_head(head, classes, sample)
         self.head.check_outputs(sample)
@@ -139,8 +141,20 @@ class Learner:
         # else goes through the head, whose targets have the shape its losses need.
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self.metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
-        self._check_functions(sample, sample_labels)
         self.optimizer = make_optimizer(optimizer, self.model)
+        setup = audit.Setup(
+            self.model,
+            self.optimizer,
+            self.loss,
+            {name_of(metric): metric for metric in self.metrics},
+            self.head,
+            self._activation,
+            pretrained=pretrained,
+            targets_as_given=self._targets_as_given,
+        )
+        self._inspection = audit.Inspection(setup, inputs, labels, sample, name_of(self.loss))
+        self._record.act(self._inspection.before(side))
+        self._steps = 0
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -194,12 +208,14 @@ class Learner:
                 set_step_values(self.optimizer, schedule(step, steps))
                 losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, written_out))
                 sizes.append(len(labels))
+        self._steps += len(losses)
+        audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
         if not torch.isfinite(mean):
-            error = self._not_finite(
+            error = self._record.not_finite(
                 f"the mean loss became {float(mean)}", f"after the epoch that began at step {first_step}"
             )
-            if self._stops_on_not_finite:
+            if self._record.stops_on_not_finite:
                 raise error
         return float(mean)
 
@@ -222,11 +238,11 @@ class Learner:
                 to_targets=self._to_targets,
                 precision=self.precision,
                 check_shapes=not self._targets_as_given,
-                check_finite=self._stops_on_not_finite,
+                check_finite=self._record.stops_on_not_finite,
                 written_out=written_out,
             )
         except NotFinite as error:
-            raise self._not_finite(str(error), f"at step {step}, before the update") from None
+            raise self._record.not_finite(str(error), f"at step {step}, before the update") from None
 
     def fit(
         self,
@@ -314,6 +330,7 @@ class Learner:
             print(f"interrupted: kept the model as it was after epoch {len(self.history)}", file=sys.stderr)
         if keep_best and self._best is not None:
             self.model.load_state_dict(self._best["weights"])
+        self._check_outcome()
 
     def lr_find(
         self, *, start_lr: float = 1e-7, end_lr: float = 10.0, steps: int = 100, plot: bool = True
@@ -418,11 +435,16 @@ class Learner:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return model
 
-    def _sample_outputs(self) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
-        """Outputs and labels of a few training rows, to see what the model gives; changes nothing."""
+    def _sample_rows(self) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
+        """Inputs and labels of a few training rows, spread over the side where it lies in memory."""
+        with torch.random.fork_rng():
+            inputs, labels = next(iter(ordered_batches(few_rows(self.train, _SAMPLE), device=self.device)))
+        return inputs[:_SAMPLE], labels[:_SAMPLE]
+
+    def _outputs_of(self, inputs: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+        """What the model gives for a few rows; changes nothing."""
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
-            inputs, labels = next(iter(ordered_batches(self.train, device=self.device, batch_size=_SAMPLE)))
-            return forward(self.model, inputs[:_SAMPLE], self.precision), labels[:_SAMPLE]
+            return forward(self.model, inputs, self.precision)
 
     # -- checking and validating -----------------------------------------------------------------------------
 
@@ -451,27 +473,12 @@ class Learner:
         outputs, labels = collect_outputs(self.model, batches, precision=self.precision)
         return float(self.loss(outputs, self._to_targets(labels, outputs)))
 
-    def _check_functions(self, sample: Float[Tensor, "n ..."], labels: Shaped[Tensor, "n ..."]) -> None:
-        """Look for a loss or metric that compares every prediction with every target."""
-        if self._targets_as_given:  # only the real shapes tell what such a loss meets
-            rows = torch.linspace(0, len(sample) - 1, min(audit.PROBE_ROWS, len(sample))).long()
-            outputs, targets = sample[rows], labels[rows]
-        else:
-            outputs, targets = audit.ideal_outputs(self.head, flat=sample.ndim == 1)
-        findings = audit.check_pairing_of(self.loss, outputs, targets, name=name_of(self.loss), kind="loss")
-        for metric in self.metrics:
-            findings += audit.check_pairing_of(metric, outputs, targets, name=name_of(metric), kind="metric")
-        self._act_on(findings)
-
-    def _act_on(self, findings: list[Finding]) -> None:
-        self.findings += audit.act_on(findings, on_finding=self._on_finding, allow=self._allow)
-
-    def _not_finite(self, what: str, where: str) -> NotFinite:
-        finding = audit.not_finite(what, where)
-        if all(known.id != finding.id for known in self.findings):  # once, where training goes on
-            on_finding: OnFinding = "record" if self._on_finding == "refuse" else self._on_finding
-            self.findings += audit.act_on([finding], on_finding=on_finding, allow=self._allow)
-        return NotFinite(f"{finding.message} {finding.remedy}", [finding])
+    def _check_outcome(self) -> None:
+        """Look at what a training came to; it is done, so a finding is told and nothing is refused."""
+        if self.optimizer is None or not self._steps or not self.history:
+            return
+        outputs = self._outputs_of(self._inspection.inputs)
+        self._record.tell(self._inspection.after(outputs, self.predictor.decode(outputs), self._steps))
 
 
 @contextmanager

@@ -13,7 +13,10 @@ import inkproof.audit.data
 import inkproof.audit.split  # noqa: F401  # the checks of these files are declared as they are imported
 from inkproof.audit.catalogue import Check, Seen, catalogue, check, explain, look
 from inkproof.audit.findings import Finding, OnFinding, act_on
-from inkproof.audit.pairing import PROBE_ROWS, check_pairing_of, ideal_outputs
+from inkproof.audit.functions import Functions, ideal_outputs
+from inkproof.audit.ledger import record_steps
+from inkproof.audit.record import Record
+from inkproof.audit.setup import Inspection, Setup
 from inkproof.audit.sides import Side, Sides, side_of
 from inkproof.audit.submission import check_rows
 from inkproof.audit.training import NOT_FINITE, not_finite
@@ -22,24 +25,27 @@ from inkproof.pairs import as_tensors, collect
 
 __all__ = [
     "NOT_FINITE",
-    "PROBE_ROWS",
     "Check",
     "Finding",
+    "Functions",
+    "Inspection",
     "OnFinding",
+    "Record",
     "Seen",
+    "Setup",
     "Side",
     "Sides",
     "act_on",
     "catalogue",
     "check",
     "check_images",
-    "check_pairing_of",
     "check_rows",
     "check_sides",
     "explain",
     "ideal_outputs",
     "look",
     "not_finite",
+    "record_steps",
     "side_of",
 ]
 
