@@ -313,3 +313,24 @@ def _own_random_state() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_sorted_by_class_and_not_shuffled_are_named(split: Split) -> None:
+    labels = split.train.require_labels("here")
+    in_order = Split(split.train.subset(labels.argsort(kind="stable")), split.valid)
+    assert found(in_order, shuffle=False) == {"batches-of-one-class": "warn"}
+    assert found(in_order) == {}
+    assert found(split, shuffle=False) == {}, "file order that is meant"
+    assert found(split, shuffle=None) == {"not-shuffled": "warn"}
+
+
+@pytest.mark.parametrize("sort", [True, False])
+def test_two_classes_alternate_by_chance_without_a_word(sort: bool, digits: ImageSet) -> None:
+    two = digits.with_classes(("3", "7"), rest="drop").split(valid=60)
+    labels = two.train.require_labels("here")
+    train = two.train.subset(labels.argsort(kind="stable")) if sort else two.train
+    seen = found(Split(train, two.valid), partial(hidden, outputs=2), shuffle=False, batch_size=16)
+    assert seen == ({"batches-of-one-class": "warn"} if sort else {})

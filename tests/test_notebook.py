@@ -366,7 +366,7 @@ def test_what_the_learner_cannot_use_is_said(make: Any, message: str, sides: tup
 
 
 def trained_on(train: Any, valid: Any) -> Learner:
-    learn = Learner(DataLoaders(DataLoader(train), DataLoader(valid)), net(), loss_func=F.cross_entropy)
+    learn = Learner(DataLoaders(DataLoader(train, shuffle=True), DataLoader(valid)), net(), loss_func=F.cross_entropy)
     learn.fit(1, 0.1)
     return learn
 

@@ -253,6 +253,11 @@ def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000)
     return LoaderBatches(data, device=device)
 
 
+def is_shuffled(data: Data, asked: bool | None) -> bool | None:
+    """Whether rows get a new order every epoch: as was asked, or as a loader has it."""
+    return not isinstance(data.sampler, SequentialSampler) if isinstance(data, DataLoader) else asked
+
+
 def few_rows(data: Data, count: int) -> Data:
     """Up to so many rows spread evenly over data that lies in memory; other data as it is."""
     if isinstance(data, ImageSet):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inkproof import audit, heads, lr_find, schedules
 from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
-from inkproof.batches import BatchSource, Data, few_rows, ordered_batches, training_batches
+from inkproof.batches import BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
 from inkproof.errors import InputError, NotFinite
 from inkproof.heads import HeadName, Loss
 from inkproof.history import History, LiveTable, Row, notebook_display
@@ -54,7 +54,8 @@ class Learner:
         device: "auto" takes CUDA where there is one.
         precision: "bfloat16" computes the model in mixed precision; weights and losses stay float32.
         augment: alters training images, batch by batch.
-        shuffle: a new order of the training images every epoch; False keeps the order of the data.
+        shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
+            and is warned of. A loader's own order is kept.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -91,7 +92,7 @@ class Learner:
         device: DeviceName = "auto",
         precision: Precision = "float32",
         augment: Augmentation | None = None,
-        shuffle: bool = True,
+        shuffle: bool | None = True,
         pretrained: bool = False,
         on_finding: OnFinding = "refuse",
         allow: Collection[str] = (),
@@ -151,6 +152,8 @@ class Learner:
             self._activation,
             pretrained=pretrained,
             targets_as_given=self._targets_as_given,
+            shuffled=is_shuffled(self.train, shuffle),
+            batch_size=batch_size,
         )
         self._inspection = audit.Inspection(setup, inputs, labels, sample, name_of(self.loss))
         self._record.act(self._inspection.before(side))

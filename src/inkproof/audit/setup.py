@@ -31,6 +31,8 @@ class Setup:
         head: what the outputs mean.
         activation: what the model does to its outputs itself.
         pretrained: the user says that the model brings trained weights.
+        shuffled: the training rows get a new order every epoch; None where nothing was said and they do not.
+        batch_size: rows a step.
         targets_as_given: loss and metrics get the targets of the data as they are; otherwise in the form of the head.
     """
 
@@ -42,6 +44,8 @@ class Setup:
     activation: Activation
     pretrained: bool
     targets_as_given: bool
+    shuffled: bool | None
+    batch_size: int
 
 
 class Inspection:
@@ -99,6 +103,9 @@ class Inspection:
             whole_numbers=self._class_indices is not None,
             decoded=setup.head.name == "value",
             pretrained=setup.pretrained,
+            shuffled=setup.shuffled,
+            in_order=known,
+            batch_size=setup.batch_size,
         )
         return found + look("model", trainee)
 

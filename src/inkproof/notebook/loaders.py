@@ -28,7 +28,8 @@ class DataLoader:
         dataset: a list of (x, y) pairs, anything with a length that gives such a pair for each row number, a torch
             DataLoader; or, to predict, inputs alone: a tensor or array (n, ...) or a list of such rows.
         bs: rows a batch; the last batch may be smaller.
-        shuffle: a new order at every pass, drawn from torch's global generator.
+        shuffle: a new order at every pass, drawn from torch's global generator; None is False, and is warned of where
+            the loader is trained on.
         batch_size: another name for `bs`.
         drop_last: leave out a last batch that is smaller.
         num_workers: processes that read a dataset which is not kept in memory.
@@ -44,7 +45,7 @@ class DataLoader:
         self,
         dataset: Any,
         bs: int | None = None,
-        shuffle: bool = False,
+        shuffle: bool | None = None,
         *,
         batch_size: int | None = None,
         drop_last: bool = False,
@@ -112,7 +113,7 @@ class DataLoader:
             return self._tensors
         rows = self.dataset if self._tensors is None else self._tensors
         return TorchLoader(
-            rows, batch_size=self.bs, shuffle=self.shuffle, drop_last=self._drop_last, num_workers=self._workers
+            rows, batch_size=self.bs, shuffle=bool(self.shuffle), drop_last=self._drop_last, num_workers=self._workers
         )
 
     def to_predict(self) -> "TensorDataset | TorchLoader[Any]":
