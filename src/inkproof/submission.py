@@ -19,7 +19,12 @@ class Sample:
 
 
 def read_sample(path: Path) -> Sample:
-    """Read a sample submission of two columns with a header.
+    """Columns and ids of a sample submission. Raises InputError as `read_submission` does."""
+    return read_submission(path)[0]
+
+
+def read_submission(path: Path) -> tuple[Sample, tuple[str, ...]]:
+    """Read a submission of two columns with a header: its columns and ids, and the label of each id.
 
     Raises:
         InputError: not such a file; the message names the line.
@@ -30,10 +35,11 @@ def read_sample(path: Path) -> Sample:
         raise InputError(f"{path}: cannot be read: {error}") from None
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
-            raise InputError(f"{path}: line {number} has {len(row)} columns; a sample submission has two, id and label")
+            raise InputError(f"{path}: line {number} has {len(row)} columns; a submission has two, id and label")
     if len(rows) < 2:
-        raise InputError(f"{path}: has no rows; a sample submission has a header and one row an image")
-    return Sample((rows[0][0], rows[0][1]), tuple(row[0] for row in rows[1:]))
+        raise InputError(f"{path}: has no rows; a submission has a header and one row an image")
+    sample = Sample((rows[0][0], rows[0][1]), tuple(row[0] for row in rows[1:]))
+    return sample, tuple(row[1] for row in rows[1:])
 
 
 def write_submission(path: Path, labels: Sequence[str], ids: Sequence[str], sample: Sample | None = None) -> None:

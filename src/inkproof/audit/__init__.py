@@ -4,6 +4,7 @@ A check is a function of what is known of data, functions, models or a training;
 call it. `catalogue` holds all of them and the words that explain each.
 """
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,16 +13,19 @@ from torch.utils.data import Dataset
 import inkproof.audit.data
 import inkproof.audit.split  # noqa: F401  # the checks of these files are declared as they are imported
 from inkproof.audit.catalogue import Check, Seen, catalogue, check, explain, look
+from inkproof.audit.copies import check_copies
 from inkproof.audit.findings import Finding, OnFinding, act_on
 from inkproof.audit.functions import Functions, ideal_outputs
 from inkproof.audit.ledger import record_steps
 from inkproof.audit.record import Record
 from inkproof.audit.setup import Inspection, Setup
 from inkproof.audit.sides import Side, Sides, side_of
-from inkproof.audit.submission import check_rows
+from inkproof.audit.submission import Submitted, check_rows
 from inkproof.audit.training import NOT_FINITE, not_finite
+from inkproof.errors import InputError
 from inkproof.images import ImageSet
 from inkproof.pairs import as_tensors, collect
+from inkproof.submission import read_sample, read_submission
 
 __all__ = [
     "NOT_FINITE",
@@ -38,9 +42,11 @@ __all__ = [
     "act_on",
     "catalogue",
     "check",
+    "check_copies",
     "check_images",
     "check_rows",
     "check_sides",
+    "check_submission",
     "explain",
     "ideal_outputs",
     "look",
@@ -68,6 +74,34 @@ def check_images(train: Checkable, valid: Checkable | None = None, test: Checkab
 def check_sides(train: Side | None, valid: Side | None = None, test: Side | None = None) -> list[Finding]:
     """All checks of data, of sides that `side_of` described."""
     return look("data", Sides(train, valid, test))
+
+
+def check_submission(
+    submission: Path | str, test: ImageSet, *, sample: Path | str | None = None, train: ImageSet | None = None
+) -> list[Finding]:
+    """All checks of a submission.
+
+    Args:
+        submission: the CSV.
+        test: the test images, in the order of their file.
+        sample: the competition's sample submission; None asks for the ids of the test images.
+        train: training images with labels, by which the labels are judged.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    given, labels = read_submission(Path(submission))
+    wanted = read_sample(Path(sample)).ids if sample is not None else tuple(map(str, test.ids))
+    if sample is not None and len(wanted) != len(test):
+        raise InputError(
+            f"{sample}: has {len(wanted):,} rows, and the test images are {len(test):,}: give its test file"
+        )
+    asked_by = "the sample submission" if sample is not None else "the test file"
+    train_side = None if train is None else side_of(train)
+    return look(
+        "submission",
+        Submitted(given.ids, labels, len(given.ids), wanted, asked_by, side_of(test), train_side),
+    )
 
 
 def _readable(data: Checkable | None) -> Checkable | None:

@@ -132,7 +132,7 @@ def explain(id: str) -> Check:  # noqa: A002  # the word of findings
         InputError: no such id; the message names close ones.
     """
     if id not in _CHECKS:
-        close = difflib.get_close_matches(id, _CHECKS, n=3)
+        close = [name for name in _CHECKS if id in name][:3] or difflib.get_close_matches(id, _CHECKS, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise InputError(f"no finding has the id {id!r}: {hint}`inkproof findings` lists them")
     return _CHECKS[id]

@@ -405,8 +405,8 @@ def not_shuffled(trainee: Trainee) -> Iterator[Seen]:
     code="G5",
     moment="model",
     severity="warn",
-    detected="Unshuffled, the most frequent class of a batch has more than half of it (nine tenths, for two classes), in "
-    "most batches of 8 rows or more, and far more than it has of all rows.",
+    detected="Unshuffled, the most frequent class of a batch has more than half of it (nine tenths, for two classes) "
+    "in most batches of 8 rows or more, and far more than it has of all rows.",
     misfires="An order that is taught on purpose.",
 )
 def batches_of_one_class(trainee: Trainee) -> Iterator[Seen]:

@@ -6,6 +6,7 @@ import warnings
 import click
 
 from inkproof import console
+from inkproof.cli.auditing import audit, findings
 from inkproof.cli.climbing import ladder
 from inkproof.cli.predicting import predict, submit
 from inkproof.cli.showing import recipes, show
@@ -67,5 +68,5 @@ def cli() -> None:
     warnings.simplefilter("ignore", AuditWarning)
 
 
-for _command in (train, ladder, find_lr, show, predict, submit, recipes):
+for _command in (train, ladder, find_lr, show, predict, submit, audit, findings, recipes):
     cli.add_command(_command)
