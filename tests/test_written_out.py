@@ -140,6 +140,14 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
         train_step(model, F.cross_entropy, optimizer, x * x, CLASSES, **options)
 
 
+def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:
+    model = net(6, 3)
+    weight, bias = model.parameters()
+    groups = [{"params": [weight]}, {"params": [bias]}]
+    assert write_out(model, F.cross_entropy, plain(groups)) is not None
+    assert write_out(model, F.cross_entropy, plain([groups[0], {"params": [bias], "lr": 0.1}])) is None
+
+
 @pytest.mark.parametrize("extra", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"nesterov": True, "momentum": 0.9}])
 def test_an_update_is_that_of_the_optimiser(extra: dict[str, Any]) -> None:
     def after(take: Any) -> list[Tensor]:

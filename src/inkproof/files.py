@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves the old file or the new one, never half of one."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -104,10 +104,10 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     loss_gradient = _loss_gradient(loss)
     if layers is None or loss_gradient is None or any(map(_has_hooks, model.modules())):
         return None
-    if not is_plain_sgd(optimizer) or len(optimizer.param_groups) > 1:
+    if not is_plain_sgd(optimizer) or len({group["lr"] for group in optimizer.param_groups}) > 1:
         return None
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
-    trained = optimizer.param_groups[0]["params"]
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     whole = {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trained}
     simple = all(
         parameter.device.type == "cpu" and parameter.dtype in (torch.float32, torch.float64) and not _hooked(parameter)

@@ -152,8 +152,8 @@ def submission_one_class(submitted: Submitted) -> Iterator[Seen]:
     moment="submission",
     severity="refuse",
     detected="A witness fitted on training images agrees with the labels on the test images less than half as much "
-    "above chance as it is right on new training images: refused. Losing 15 % of it is a warning. By more than 6 standard "
-    "deviations each.",
+    "above chance as it is right on new training images: refused. Losing 15 % of it is a warning. By more than 6 "
+    "standard deviations each.",
     misfires="Test images from another world than training; a witness that is weak says nothing.",
 )
 def submission_misaligned(submitted: Submitted) -> Iterator[Seen]:

@@ -11,6 +11,7 @@ from inkproof.cli.climbing import ladder
 from inkproof.cli.predicting import predict, submit
 from inkproof.cli.showing import recipes, show
 from inkproof.cli.training import find_lr, train
+from inkproof.cli.verifying import verify
 from inkproof.errors import AuditWarning, InkproofError, Interrupted
 
 _EXIT_USAGE = 2
@@ -68,5 +69,5 @@ def cli() -> None:
     warnings.simplefilter("ignore", AuditWarning)
 
 
-for _command in (train, ladder, find_lr, show, predict, submit, audit, findings, recipes):
+for _command in (train, ladder, find_lr, show, predict, submit, audit, findings, verify, recipes):
     cli.add_command(_command)

@@ -59,7 +59,7 @@ def predict(run: Path, source: str, *, out: Path | None, proba: bool, tta: bool,
 def submit(run: Path, source: str, *, out: Path, sample: Path | None, tta: bool, **options: Any) -> None:
     """Write the submission of a run for the test images SOURCE."""
     from inkproof.audit import act_on, check_rows
-    from inkproof.runs import open_run
+    from inkproof.runs import open_run, record_submission, sidecar_of
     from inkproof.submission import read_sample, write_submission
 
     opened = open_run(run, device=options["device"])
@@ -70,7 +70,8 @@ def submit(run: Path, source: str, *, out: Path, sample: Path | None, tta: bool,
     labels = [opened.classes[label] for label in opened.predict(images, tta=tta).tolist()]
     write_submission(out, labels, ids, prescribed if not findings else None)
     console.print_findings(finding.as_dict() for finding in findings)
-    print(f"submission: {out} ({len(labels):,} rows)")
+    record_submission(opened, out, images, source, tta=tta)
+    print(f"submission: {out} ({len(labels):,} rows); what ties it to the run: {sidecar_of(out).name}")
 
 
 def _images(source: str, options: dict[str, Any]) -> "ImageSet":

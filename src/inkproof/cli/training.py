@@ -53,14 +53,7 @@ def train(
 ) -> int:
     """Train a recipe and leave a run: weights, scores, history, findings."""
     from inkproof.history import History, LiveTable, Row
-    from inkproof.runs import (
-        DataOptions,
-        TrainingOptions,
-        latest_partial,
-        new_run_path,
-        open_sides,
-        train_run,
-    )
+    from inkproof.runs import TrainingOptions, data_options, latest_partial, new_run_path, open_sides, train_run
     from inkproof.runs.directory import begun_with
 
     if resume:
@@ -69,19 +62,7 @@ def train(
         given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         options |= {name: value for name, value in recorded.items() if name not in given}
     recipe = _recipe(options)
-    data = DataOptions(
-        data=options["data"],
-        test=options["test"],
-        classes=options["classes"],
-        recipe_classes=recipe.classes,
-        shape=options["shape"],
-        valid_size=options["valid_size"],
-        test_size=options["test_size"],
-        split_seed=options["split_seed"],
-        all_rows=options["all_rows"],
-        cache=not options["no_cache"],
-    )
-    sides = open_sides(data)
+    sides = open_sides(data_options(options, recipe.classes))
     seeds = tuple(range(options["seed"], options["seed"] + options["seeds"]))
     _announce(recipe, sides, seeds)
     tables: dict[int, LiveTable] = {}

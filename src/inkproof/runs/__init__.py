@@ -3,8 +3,10 @@
 from inkproof.runs.directory import latest_partial, new_run_path
 from inkproof.runs.ladder import LADDER_CHART, Progress, climb, fitting_rungs
 from inkproof.runs.run import Run, open_run
-from inkproof.runs.sides import DataOptions, open_sides
+from inkproof.runs.sides import DataOptions, data_options, open_sides
+from inkproof.runs.submitting import record_submission, sidecar_of
 from inkproof.runs.training import TrainedRun, TrainingOptions, train_run
+from inkproof.runs.verifying import Verdict, verify_run
 
 __all__ = [
     "LADDER_CHART",
@@ -13,11 +15,16 @@ __all__ = [
     "Run",
     "TrainedRun",
     "TrainingOptions",
+    "Verdict",
     "climb",
+    "data_options",
     "fitting_rungs",
     "latest_partial",
     "new_run_path",
     "open_run",
     "open_sides",
+    "record_submission",
+    "sidecar_of",
     "train_run",
+    "verify_run",
 ]

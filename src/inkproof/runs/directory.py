@@ -8,6 +8,8 @@
       findings.json         what the audit saw, what was allowed
       environment.json      versions, processor, threads
       weights.safetensors   the model
+      seal.json             the SHA-256 of each of these files
+      submissions.json      what was submitted: file, hashes of it and of its test images
       seeds/3/…             a run of several seeds: one such directory a seed
 
 While a training runs, its directory is called RUN.partial and holds checkpoint.safetensors; it gets its name when
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from inkproof.errors import InputError
-from inkproof.files import write_text
+from inkproof.files import sha256_of, write_text
 
 FORMAT_VERSION = 1
 RUN, RECIPE, HISTORY, SCORES = "run.json", "recipe.toml", "history.csv", "scores.json"
@@ -34,6 +36,7 @@ FINDINGS, ENVIRONMENT, WEIGHTS, CHECKPOINT = (
     "checkpoint.safetensors",
 )
 SEEDS = "seeds"
+SEAL, SUBMISSIONS = "seal.json", "submissions.json"
 
 
 def partial_path(run: Path) -> Path:
@@ -69,8 +72,17 @@ def start_run(run: Path, *, resume: bool) -> Path:
 
 
 def finish_run(run: Path) -> None:
-    """Give a whole run its name."""
-    partial_path(run).replace(run)
+    """Seal a whole run, and give it its name."""
+    partial = partial_path(run)
+    write_json(partial / SEAL, {"files": hashes_of(partial)})
+    partial.replace(run)
+
+
+def hashes_of(run: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a run that its training wrote, by its path in the run."""
+    later = {SEAL, SUBMISSIONS}
+    files = sorted(path for path in run.rglob("*") if path.is_file() and path.relative_to(run).as_posix() not in later)
+    return {path.relative_to(run).as_posix(): sha256_of(path) for path in files}
 
 
 def seed_folders(run: Path, seeds: Sequence[int]) -> dict[int, Path]:

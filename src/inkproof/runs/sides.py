@@ -1,6 +1,7 @@
 """From what a user names to the sides of a training: open, choose classes, split."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,19 @@ class DataOptions:
     labelled_test: bool = False
     all_rows: bool = False
     cache: bool = True
+
+
+def data_options(command: dict[str, Any], recipe_classes: tuple[str, ...] | None) -> DataOptions:
+    """What a command line named, from its options by name.
+
+    Args:
+        command: the options, as a run keeps them.
+        recipe_classes: names of the classes that the recipe is for.
+    """
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in command.items()}
+    names = ("data", "test", "classes", "shape", "valid_size", "test_size", "split_seed", "all_rows", "labelled_test")
+    known: dict[str, Any] = {name: given[name] for name in names if name in given}
+    return DataOptions(**known, recipe_classes=recipe_classes, cache=not given.get("no_cache", False))
 
 
 def open_sides(options: DataOptions) -> Split:

@@ -126,7 +126,7 @@ def train_run(
     if len(options.seeds) > 1:
         of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
         directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
-        directory.write_json(folder / directory.SCORES, _over_seeds(scores))
+        directory.write_json(folder / directory.SCORES, over_seeds(scores))
         directory.write_json(folder / directory.FINDINGS, {"findings": _once(seen)})
         directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
     directory.finish_run(run)
@@ -226,7 +226,7 @@ def _scores(learner: Learner, sides: Split) -> dict[str, Any]:
     return result
 
 
-def _over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds; the seed is the draw here, not the images."""
     result: dict[str, Any] = {"seeds": list(scores)}
     for name in ("valid", "test"):
