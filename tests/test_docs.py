@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from matplotlib import pyplot
@@ -43,12 +44,23 @@ def test_every_picture_and_page_that_the_docs_point_to_exists() -> None:
         assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_the_page_of_the_ladder_is_what_was_measured_and_holds_every_rung() -> None:
-    spec = spec_from_file_location("make_ladder_page", ROOT / "docs" / "make_ladder_page.py")
+def _script(name: str) -> ModuleType:
+    """A script of docs/, as a module."""
+    spec = spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = module_from_spec(spec)
     spec.loader.exec_module(made)
+    return made
+
+
+def test_the_page_of_findings_is_the_catalogue() -> None:
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert page == _script("make_findings_page").write_page(), "run docs/make_findings_page.py"
+
+
+def test_the_page_of_the_ladder_is_what_was_measured_and_holds_every_rung() -> None:
+    made = _script("make_ladder_page")
     page = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
     assert page == made.write_page(), "run docs/make_ladder_page.py"
     for ladder in json.loads((ROOT / "docs" / "ladders.json").read_text(encoding="utf-8")).values():

@@ -22,6 +22,7 @@ from inkproof.audit.setup import Inspection, Setup
 from inkproof.audit.sides import Side, Sides, side_of
 from inkproof.audit.submission import Submitted, check_rows
 from inkproof.audit.training import NOT_FINITE, not_finite
+from inkproof.audit.watching import Watched, watch
 from inkproof.errors import InputError
 from inkproof.images import ImageSet
 from inkproof.pairs import as_tensors, collect
@@ -39,6 +40,7 @@ __all__ = [
     "Setup",
     "Side",
     "Sides",
+    "Watched",
     "act_on",
     "catalogue",
     "check",
@@ -53,6 +55,7 @@ __all__ = [
     "not_finite",
     "record_steps",
     "side_of",
+    "watch",
 ]
 
 

@@ -20,9 +20,9 @@ from typing import Any, Literal
 from inkproof.audit.findings import Finding, Severity
 from inkproof.errors import InputError
 
-Moment = Literal["data", "functions", "model", "training", "prediction", "submission"]
+Moment = Literal["data", "functions", "model", "training", "loop", "submission"]
 """When a check looks: at images before training; at loss and metrics, at model and optimiser before the first step; at
-a training when it ends; at what is predicted; at a submission."""
+a training when it ends; at a loop of one's own; at a submission."""
 
 
 @dataclass(frozen=True)

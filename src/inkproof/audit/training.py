@@ -24,6 +24,28 @@ _NOT_FINITE = declare(
     misfires="Losses that are infinite on purpose.",
 )
 NOT_FINITE = _NOT_FINITE.id
+_REMEDY = "Look whether the optimiser has this model's parameters, and whether its learning rate is 0."
+
+
+def weights_never_moved(outcome: "Outcome") -> Iterator[Seen]:
+    """Steps were taken and no weight has changed: nothing was learnt."""
+    if outcome.steps and weights_fingerprint(outcome.model) == outcome.begun_with:
+        yield never_moved(outcome.steps)
+
+
+def never_moved(steps: int) -> Seen:
+    """What is said of so many steps that changed nothing."""
+    return Seen(f"after {steps:,} steps every weight is what it was at the start.", {"steps": steps}, _REMEDY)
+
+
+check(
+    "weights-never-moved",
+    code="F2",
+    moment="training",
+    severity="refuse",
+    detected="The hash of all weights is the same before the first and after the last step.",
+    misfires="A learning rate of 0 on purpose.",
+)(weights_never_moved)
 _FLAT, _RISEN = 0.002, 1.5
 _FEW_STEPS = 20
 _DEAD_SHARE = 0.9
@@ -68,24 +90,6 @@ class Outcome:
     inputs: Shaped[Tensor, "n ..."]
     labels: Int64[Tensor, " n"] | None
     predicted: Int64[Tensor, " n"] | None
-
-
-@check(
-    "weights-never-moved",
-    code="F2",
-    moment="training",
-    severity="refuse",
-    detected="The hash of all weights is the same before the first and after the last step.",
-    misfires="A learning rate of 0 on purpose.",
-)
-def weights_never_moved(outcome: Outcome) -> Iterator[Seen]:
-    """Steps were taken and no weight has changed: nothing was learnt."""
-    if outcome.steps and weights_fingerprint(outcome.model) == outcome.begun_with:
-        yield Seen(
-            f"after {outcome.steps:,} steps every weight is what it was at the start.",
-            {"steps": outcome.steps},
-            "Look whether the optimiser has this model's parameters, and whether its learning rate is 0.",
-        )
 
 
 @check(
