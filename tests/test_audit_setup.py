@@ -266,7 +266,7 @@ def dead() -> nn.Module:
         ({"lr": 0.0, "optimizer": SGD}, {"weights-never-moved", "loss-stands-still"}),
         ({"lr": 1e-7, "optimizer": SGD}, {"loss-stands-still"}),
         ({"lr": 300.0, "optimizer": SGD}, {"loss-rose"}),
-        ({"model": dead}, {"units-dead", "predicts-one-class"}),
+        ({"model": dead}, {"units-dead"}),
         ({"model": lambda: models.conv(SHAPE, 10), "lr": 0.001}, {"loss-stands-still"}),
     ],
 )

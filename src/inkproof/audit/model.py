@@ -249,8 +249,10 @@ def _disturbed(model: nn.Module, *, times: float = 1.0) -> nn.Module | None:
     disturbed = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in disturbed.parameters():
+        for name, parameter in disturbed.named_parameters():
             if parameter.is_floating_point():
+                if name.endswith("bias"):
+                    parameter.zero_()  # a bias far below zero would keep every unit silent
                 size = 1 / math.sqrt(max(parameter[0].numel(), 1)) if parameter.ndim > 1 else 0.1
                 parameter.add_(times * size * torch.randn(parameter.shape, generator=generator).to(parameter))
     return disturbed

@@ -192,7 +192,8 @@ def sides_do_not_match(sides: Sides) -> Iterator[Seen]:
     for name, _, witness, right in _testified(sides):
         accuracy = float(right.mean())
         kept = (accuracy - witness.chance) / (witness.accuracy - witness.chance)
-        error = math.sqrt(0.25 / len(right) + 0.25 / witness.scored)
+        shares = ((accuracy, len(right)), (witness.accuracy, witness.scored))
+        error = math.sqrt(sum(max(share * (1 - share), 0.02) / rows for share, rows in shares))
         if kept < 0.6 and (witness.accuracy - accuracy) / error > _SURE:
             yield Seen(
                 f"a plain classifier that is right on {witness.accuracy:.0%} of new training images is right on "

@@ -48,6 +48,7 @@ check(
 )(weights_never_moved)
 _FLAT, _RISEN = 0.002, 1.5
 _FEW_STEPS = 20
+_ENOUGH_STEPS, _IMPROVED = 100, 0.97
 _DEAD_SHARE = 0.9
 
 
@@ -90,31 +91,6 @@ class Outcome:
     inputs: Shaped[Tensor, "n ..."]
     labels: Int64[Tensor, " n"] | None
     predicted: Int64[Tensor, " n"] | None
-
-
-@check(
-    "predicts-one-class",
-    code="G2",
-    moment="training",
-    severity="warn",
-    detected="When a training ends, the model says the same class of up to 128 rows, whose labels are of several "
-    "classes, the most frequent of them at most 90 %.",
-    misfires="Rare classes: above that share nothing is said.",
-)
-def predicts_one_class(outcome: Outcome) -> Iterator[Seen]:
-    """The model says the same class of every image: it has collapsed, or never begun."""
-    labels, predicted = outcome.labels, outcome.predicted
-    if labels is None or predicted is None or len(labels) < 20 or int(labels.min()) < 0:
-        return
-    if outcome.last_loss is not None and not math.isfinite(outcome.last_loss):
-        return  # that is said already
-    common = float(labels.bincount().max() / len(labels))
-    if common <= 0.9 and bool((predicted == predicted[0]).all()):
-        yield Seen(
-            f"the model says class {int(predicted[0])} of every image.",
-            {"class": int(predicted[0]), "images": len(labels)},
-            "Try a smaller learning rate, another initialisation or batch normalisation, and several seeds.",
-        )
 
 
 @check(
@@ -177,6 +153,34 @@ def units_dead(outcome: Outcome) -> Iterator[Seen]:
                 {"module": name, "share": share, "images": len(outcome.inputs)},
                 "Take a smaller learning rate, or He initialisation.",
             )
+
+
+@check(
+    "predicts-one-class",
+    code="G2",
+    moment="training",
+    severity="warn",
+    detected="When a training ends, after 100 steps or more that took less than 3 % off the loss, the model says the "
+    "same class of up to 128 rows, whose labels are of several classes, the most frequent of them at most 90 %.",
+    misfires="Rare classes: above that share nothing is said.",
+)
+def predicts_one_class(outcome: Outcome) -> Iterator[Seen]:
+    """The model says the same class of every image: it has collapsed, or never begun."""
+    labels, predicted = outcome.labels, outcome.predicted
+    if labels is None or predicted is None or len(labels) < 20 or int(labels.min()) < 0:
+        return
+    first, last = outcome.first_loss, outcome.last_loss
+    if outcome.steps < _ENOUGH_STEPS or (last is not None and not math.isfinite(last)):
+        return  # too early to tell, or said already
+    if first is not None and last is not None and last < _IMPROVED * first:
+        return  # it is on its way
+    common = float(labels.bincount().max() / len(labels))
+    if common <= 0.9 and bool((predicted == predicted[0]).all()):
+        yield Seen(
+            f"the model says class {int(predicted[0])} of every image.",
+            {"class": int(predicted[0]), "images": len(labels)},
+            "Try a smaller learning rate, another initialisation or batch normalisation, and several seeds.",
+        )
 
 
 def _dead_shares(model: nn.Module, inputs: Tensor) -> dict[str, float]:

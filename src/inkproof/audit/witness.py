@@ -17,7 +17,7 @@ Labels = Int64[np.ndarray, " n"]
 Classifier = Callable[[Rows], Labels]
 
 FEWEST = 100  # rows to fit on and to score on: below it a witness has seen too little
-_WELL_ABOVE = 0.3  # of the way from chance to perfect: a witness of less is too weak to speak
+_WELL_ABOVE = 0.2  # of the way from chance to perfect: a witness of less is too weak to speak
 _MOST_NUMBERS = 4096  # a row; larger images are read at every second number, or every third
 
 
