@@ -45,6 +45,11 @@ class Witness:
         return (self.accuracy - self.chance) / max(1 - self.chance, 1e-9)
 
     @property
+    def knows(self) -> bool:
+        """Whether it is surely above chance, however little."""
+        return self.deviations(self.accuracy, self.scored) > 6
+
+    @property
     def speaks(self) -> bool:
         """Whether it is good enough for its disagreement to mean something."""
         return self.skill > _WELL_ABOVE and self.deviations(self.accuracy, self.scored) > 8
