@@ -191,3 +191,9 @@ def test_a_check_of_ones_own_is_ten_lines(pairs: tuple[Pair, Pair]) -> None:
         del _CHECKS["many-sevens"]
     with pytest.raises(InputError, match="did you mean blank-images"):
         explain("blank-image")
+
+
+def test_made_up_noise_with_made_up_labels_is_warned_of_and_not_refused() -> None:
+    random = np.random.default_rng(0)
+    noise = ImageSet(random.integers(0, 256, (2000, 1, 12, 12), dtype=np.uint8), random.integers(0, 10, 2000))
+    assert [(one.id, one.severity) for one in check_images(noise)] == [("labels-unrelated-to-images", "warn")]

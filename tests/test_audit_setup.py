@@ -334,3 +334,19 @@ def test_two_classes_alternate_by_chance_without_a_word(sort: bool, digits: Imag
     train = two.train.subset(labels.argsort(kind="stable")) if sort else two.train
     seen = found(Split(train, two.valid), partial(hidden, outputs=2), shuffle=False, batch_size=16)
     assert seen == ({"batches-of-one-class": "warn"} if sort else {})
+
+
+class WithAScale(nn.Module):
+    """Has a parameter without dimensions, and one in 16 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.scale = hidden(), nn.Parameter(torch.tensor(1.0))
+        self.small = nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) * self.scale + 0 * self.small.sum().float()
+
+
+def test_parameters_of_any_shape_and_type_are_looked_at(split: Split) -> None:
+    assert found(split, WithAScale, epochs=1) == {}

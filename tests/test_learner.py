@@ -385,6 +385,13 @@ def test_a_loss_that_pairs_a_column_with_a_row_itself_is_let_be(few_digits: Spli
     assert learner.fit(1, lr=0.1, verbose=False)[0].train_loss > 0
 
 
+def test_a_model_of_one_flat_output_learns_two_classes(digits: ImageSet) -> None:
+    two = digits.with_classes(("3", "7"), rest="drop").split(valid=60)
+    body = models.linear(SHAPE, 1)
+    learner = Learner(nn.Sequential(body, nn.Flatten(0)), two.train, two.valid)
+    assert learner.fit(3, lr=0.1, verbose=False)[-1].metrics["accuracy"] > 0.9
+
+
 @pytest.mark.parametrize("outputs", [1, 9, 11])
 def test_a_model_with_another_number_of_outputs_than_classes_is_refused(outputs: int, few_digits: Split) -> None:
     with pytest.raises(ShapeMismatch, match=r"10 classes with the head 'classes' need \(n, 10\)"):

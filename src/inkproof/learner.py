@@ -452,7 +452,7 @@ class Learner:
     # -- checking and validating -----------------------------------------------------------------------------
 
     def _to_targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
-        if self._targets_as_given or labels.shape == outputs.shape:
+        if self._targets_as_given or (labels.shape == outputs.shape and labels.is_floating_point()):
             return labels
         return self.head.targets(labels, outputs)
 

@@ -138,6 +138,6 @@ class Inspection:
     def _loss_of(self, outputs: Float[Tensor, "n ..."]) -> float | None:
         """The loss of these rows; None where the loss cannot take them."""
         labels = self._labels
-        if not self._setup.targets_as_given and labels.shape != outputs.shape:
+        if not self._setup.targets_as_given and not (labels.shape == outputs.shape and labels.is_floating_point()):
             labels = self._setup.head.targets(labels, outputs)
         return value_of(self._setup.loss, outputs, labels)
