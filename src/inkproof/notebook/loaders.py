@@ -148,6 +148,7 @@ class DataLoaders:
         self.path = path
         self.device = device
         self.findings: list[Finding] = []
+        self._checked: list[DataLoader] = []
         if len(self.loaders) > 1:
             self._tell(check_sides(self.train.side, self.valid.side))
 
@@ -219,10 +220,6 @@ class DataLoaders:
             return
         self._checked.append(loader)
         self._tell(check_sides(self.train.side, test=loader.side))
-
-    @property
-    def _checked(self) -> list[DataLoader]:
-        return self.__dict__.setdefault("_checked_loaders", [])  # type: ignore[no-any-return]
 
     def _tell(self, findings: list[Finding]) -> None:
         self.findings += act_on(findings, on_finding="warn")
