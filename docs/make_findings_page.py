@@ -9,11 +9,16 @@ from inkproof.audit import Check, catalogue
 
 PAGE = Path(__file__).parent / "findings.md"
 MOMENTS = {
+    "opening": "Files, as they are opened",
     "data": "Data and splits, before anything is trained",
+    "reading": "How rows are read, before anything is trained",
     "functions": "Loss and metrics, before the first step",
     "model": "Model, optimiser and order, before the first step",
     "training": "Trainings, while they run and when they end",
+    "history": "Histories: what the table of a training tells, any library's by `inkproof.audit.check_history`",
+    "lineage": "What held-out rows were used for before, in this process",
     "loop": "Loops of one's own, inside `inkproof.audit.watch`",
+    "score": "Scores that are claimed, by `inkproof.audit.check_score`",
     "submission": "Submissions",
 }
 HEAD = """# Findings
@@ -33,8 +38,8 @@ TAIL = """## What is not checked
 - Altered copies in a training: `inkproof audit` looks for them. Copies that are turned, redrawn or shifted by several
   pixels are not found anywhere.
 - Loops of one's own outside of `inkproof.audit.watch`.
-- Test images that were looked at more than once, and the best of many runs reported as if it were one.
-- Schedules that are stepped at the wrong time, in a loop of one's own.
+- What other processes trained, scored or chose: the ledger lives in one process.
+- Empty pixels that were filled with 0 before inkproof saw them.
 """
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from inkproof import audit
 from inkproof.cli import main
 from inkproof.images import ImageSet, Split
 from inkproof.sources import open_one
@@ -81,3 +82,9 @@ def kaggle(tmp_path: Path, digits: ImageSet) -> Path:
     sample = [[number, 0] for number in range(1, 41)]
     np.savetxt(folder / "sample_submission.csv", sample, "%d", ",", header="ImageId,Label", comments="")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _a_new_ledger() -> None:
+    """What one test trains and scores is nothing to the next."""
+    audit.forget()

@@ -1,12 +1,15 @@
 """Checks of images, labels and sides: each fault by its own name, clean work without a word."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import inkproof
 from inkproof.audit import Seen, catalogue, check, check_images, explain
 from inkproof.audit.catalogue import _CHECKS
 from inkproof.audit.sides import side_of
@@ -42,6 +45,16 @@ def with_noise(x: Tensor) -> Tensor:
     return (x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
 
 
+def as_signed_bytes(x: Tensor) -> Tensor:
+    return (255 * x).round().to(torch.uint8).view(torch.int8).float()
+
+
+def standardised_by_all(train: Pair, valid: Pair) -> tuple[Pair, Pair]:
+    both = torch.cat([train[0], valid[0]])
+    mean, spread = both.mean(), both.std()
+    return ((train[0] - mean) / spread, train[1]), ((valid[0] - mean) / spread, valid[1])
+
+
 FAULTS: dict[str, tuple[Callable[[Pair, Pair], tuple[Pair, Pair]], str, str]] = {
     "validation rows are training rows": (lambda t, v: (t, (t[0][:300], t[1][:300])), "valid-overlaps-train", "refuse"),
     "labels shifted by a row": (lambda t, v: ((t[0], t[1].roll(1)), v), "labels-unrelated-to-images", "refuse"),
@@ -67,6 +80,22 @@ FAULTS: dict[str, tuple[Callable[[Pair, Pair], tuple[Pair, Pair]], str, str]] = 
     ),
     "a part is blank": (lambda t, v: ((torch.cat([t[0][:1200], 0 * t[0][:100]]), t[1]), v), "blank-images", "refuse"),
     "one image is blank": (lambda t, v: ((torch.cat([t[0][:1299], 0 * t[0][:1]]), t[1]), v), "blank-images", "warn"),
+    "pixels as int8": (
+        lambda t, v: ((as_signed_bytes(t[0]), t[1]), (as_signed_bytes(v[0]), v[1])),
+        "values-wrapped",
+        "refuse",
+    ),
+    "a fifth joined twice": (
+        lambda t, v: ((torch.cat([t[0], t[0][:300]]), torch.cat([t[1], t[1][:300]])), v),
+        "duplicate-images",
+        "warn",
+    ),
+    "standardised by all rows": (standardised_by_all, "statistics-of-all-rows", "note"),
+    "most of a class cut off": (
+        lambda t, v: (t, (v[0][v[1] != 1], v[1][v[1] != 1])),
+        "class-shares-differ",
+        "warn",
+    ),
     "a sorted file is cut": (cut_when_sorted, "class-missing", "refuse"),
     "a class is merged in training": (
         lambda t, v: ((t[0], torch.where(t[1] == 4, 9, t[1])), v),
@@ -80,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[Pair, Pair], tuple[Pair, Pair]], str, str]] = 
         "warn",
     ),
     "a class is rare": (
-        lambda t, v: ((t[0][_rare(t[1])], t[1][_rare(t[1])]), v),
+        lambda t, v: ((t[0][_rare(t[1])], t[1][_rare(t[1])]), (v[0][v[1] != 7], v[1][v[1] != 7])),
         "class-imbalance",
         "warn",
     ),
@@ -107,6 +136,10 @@ def test_a_planted_fault_is_named(fault: str, pairs: tuple[Pair, Pair]) -> None:
 
 
 CLEAN: dict[str, Callable[[Pair, Pair], tuple[Pair, Pair]]] = {
+    "centred by subtracting 128": lambda t, v: (
+        ((255 * t[0]).round().sub(128).div(128), t[1]),
+        ((255 * v[0]).round().sub(128).div(128), v[1]),
+    ),
     "as they are": lambda t, v: (t, v),
     "standardised by training": lambda t, v: (((t[0] - 0.3) / 0.4, t[1]), ((v[0] - 0.3) / 0.4, v[1])),
     "two classes": lambda t, v: tuple((x[y < 2], y[y < 2]) for x, y in (t, v)),  # type: ignore[return-value]
@@ -165,6 +198,14 @@ def test_altered_copies_that_keep_their_ids_are_seen(digits: ImageSet) -> None:
     )
     found = {finding.id for finding in check_images(split.train, mixed)}
     assert found == {"sides-share-sources"}
+
+
+def test_errors_of_opening_name_findings_that_are_explained() -> None:
+    folder = Path(inkproof.__file__).parent / "sources"
+    kind = r'"((?:file|header|pixel|label|images)-[a-z]+(?:-[a-z]+)+|file-damaged|header-wrong)"'
+    named = {name for path in folder.glob("*.py") for name in re.findall(kind, path.read_text(encoding="utf-8"))}
+    assert named <= {one.id for one in catalogue() if one.moment == "opening"}
+    assert len(named) == 5
 
 
 def test_every_check_explains_itself() -> None:

@@ -175,6 +175,7 @@ def first_only(parameters: Any, lr: float) -> torch.optim.Optimizer:
         (lambda: with_equal_weights(0.1), {}, "weights-all-equal"),
         (hidden, {"optimizer": first_only}, "parameters-not-optimised"),
         (frozen_below, {}, "parameters-frozen"),
+        (lambda: Through(nn.Linear(10, 10), Through(lambda x: x.detach())), {}, "parameters-without-gradient"),
     ],
 )
 def test_a_wrong_model_is_named(model: Any, options: dict[str, Any], name: str, split: Split) -> None:
@@ -251,6 +252,13 @@ def test_what_is_looked_at_is_left_as_it_was(split: Split) -> None:
     assert model.training
 
 
+@pytest.mark.parametrize(("outputs", "name"), [(1, "one-output-for-classes"), (9, "outputs-do-not-fit")])
+def test_outputs_that_do_not_fit_carry_their_finding(outputs: int, name: str, split: Split) -> None:
+    with pytest.raises(Refused, match=rf"10 classes .* need \(n, 10\).*\[{name}\]") as refused:
+        Learner(partial(hidden, outputs=outputs), split.train, on_finding="record")
+    assert [finding.id for finding in refused.value.findings] == [name]
+
+
 # -- trainings ---------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +275,7 @@ def dead() -> nn.Module:
         ({"lr": 1e-7, "optimizer": SGD}, {"loss-stands-still"}),
         ({"lr": 300.0, "optimizer": SGD}, {"loss-rose"}),
         ({"model": dead}, {"units-dead"}),
-        ({"model": lambda: models.conv(SHAPE, 10), "lr": 0.001}, {"loss-stands-still"}),
+        ({"model": lambda: models.conv(SHAPE, 10), "lr": 0.0003, "epochs": 7}, {"loss-stands-still"}),
     ],
 )
 def test_a_training_that_came_to_nothing_is_told(options: dict[str, Any], names: set[str], split: Split) -> None:

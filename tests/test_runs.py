@@ -37,7 +37,8 @@ def test_a_run_holds_all_that_was_done(few_digits: Split, tmp_path: Path) -> Non
     trained = train(tmp_path / "run", few_digits, seeds=(7,))
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
-        "run.json", "recipe.toml", "history.csv", "scores.json", "findings.json", "environment.json", "seal.json",
+        "run.json", "recipe.toml", "history.csv", "scores.json", "predictions.csv", "findings.json",
+        "environment.json", "seal.json",
         "weights.safetensors",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

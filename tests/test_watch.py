@@ -171,3 +171,83 @@ def test_what_was_trained_in_a_loop_is_known_to_a_learner(loader: Batches, digit
         right(model, optimizer, loader)
     learner = Learner(copy.deepcopy(model), digits, on_finding="record")
     assert [finding.id for finding in learner.findings] == ["model-already-trained"]
+
+
+# -- rows, order, schedules --------------------------------------------------------------------------------------------
+
+
+def found_by(loop: Callable[..., None], loader: Batches, **options: Any) -> list[str]:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    watching = audit.watch(
+        model, optimizer, loss=F.cross_entropy, loader=loader, on_finding="record", **{"allow": [], **options}
+    )
+    with watching as watched:
+        loop(model, optimizer, loader)
+    return [finding.id for finding in watched.findings]
+
+
+def backward_alone(model: nn.Module, optimizer: torch.optim.Optimizer, loader: Batches) -> None:
+    for _ in range(2):
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+
+
+def test_a_loop_without_steps_is_named(loader: Batches) -> None:
+    assert found_by(backward_alone, loader) == ["weights-never-moved"]
+
+
+def test_rows_of_the_loaders_are_looked_at(loader: Batches) -> None:
+    assert found_by(right, loader, valid=loader) == ["valid-overlaps-train"]
+    in_order = DataLoader(loader.dataset, 128)
+    assert found_by(right, in_order) == ["not-shuffled"]
+    x, y = loader.dataset.tensors  # type: ignore[attr-defined]
+    whole = DataLoader(TensorDataset(x[:1400], y[:1400]), 128, shuffle=True)
+    dropping = DataLoader(TensorDataset(x[1400:], y[1400:]), 100, drop_last=True)
+    assert found_by(right, whole, valid=dropping) == ["rows-left-out"]
+
+
+def with_schedule(make: Callable[[torch.optim.Optimizer], Any], *, by_epoch: bool) -> Callable[..., None]:
+    def loop(model: nn.Module, optimizer: torch.optim.Optimizer, loader: Batches) -> None:
+        scheduler = make(optimizer)
+        for _ in range(4):
+            for x, y in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                if not by_epoch:
+                    scheduler.step()
+            if by_epoch:
+                scheduler.step()
+
+    return loop
+
+
+def one_cycle(optimizer: torch.optim.Optimizer) -> Any:
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=4 * 15)
+
+
+@pytest.mark.parametrize(("by_epoch", "names"), [(True, ["schedule-not-followed"]), (False, [])])
+def test_a_one_cycle_schedule_is_stepped_by_batch(by_epoch: bool, names: list[str], loader: Batches) -> None:
+    assert found_by(with_schedule(one_cycle, by_epoch=by_epoch), loader) == names
+
+
+@pytest.mark.parametrize(
+    ("length", "by_epoch", "names"),
+    [
+        (4, True, []),
+        (60, False, []),
+        (60, True, ["schedule-not-followed"]),
+        (4, False, ["schedule-not-followed"]),
+    ],
+)
+def test_a_schedule_that_is_given_is_stepped_as_long_as_it_is(
+    length: int, by_epoch: bool, names: list[str], loader: Batches
+) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, length)
+    with audit.watch(model, optimizer, scheduler=scheduler, on_finding="record") as watched:
+        with_schedule(lambda _: scheduler, by_epoch=by_epoch)(model, optimizer, loader)
+    assert [finding.id for finding in watched.findings] == names

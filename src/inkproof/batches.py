@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDatas
 from inkproof.augment import Augmentation
 from inkproof.errors import InputError
 from inkproof.images import ImageSet
-from inkproof.pairs import as_tensors
+from inkproof.pairs import as_tensors, sampled
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
@@ -197,7 +197,7 @@ class LoaderBatches:
     @property
     def rows(self) -> int:
         """Number of rows of the loader's dataset."""
-        return len(self.loader.dataset)  # type: ignore[arg-type]  # torch types datasets without a length
+        return len(sampled(self.loader))  # type: ignore[arg-type]  # torch types datasets without a length
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -245,7 +245,7 @@ def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000)
         return LoaderBatches(DataLoader(data, batch_size=batch_size), device=device)
     if not isinstance(data.sampler, SequentialSampler) or data.drop_last:
         data = DataLoader(
-            data.dataset,
+            sampled(data),
             batch_size=data.batch_size or batch_size,
             collate_fn=data.collate_fn,
             num_workers=data.num_workers,

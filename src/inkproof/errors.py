@@ -24,9 +24,18 @@ class InkproofError(Exception):
 
 
 class InputError(InkproofError):
-    """A file, option or argument that cannot be used; the message names the place and the rule."""
+    """A file, option or argument that cannot be used; the message names the place and the rule.
+
+    Args:
+        message: one line for the user.
+        finding: id of the catalogue's entry that explains it, where there is one; the message ends with it.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, finding: str | None = None):
+        super().__init__(message if finding is None else f"{message} [{finding}]")
+        self.finding = finding
 
 
 class Refused(InkproofError):

@@ -3,7 +3,8 @@
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,13 @@ def notebook_display() -> Any:
     from IPython.display import display
 
     return display
+
+
+@contextmanager
+def ending_on_ctrl_c(rows: Generator[Row, None, None]) -> Iterator[None]:
+    """Let Ctrl-C inside the block end them, as it does inside an epoch: the last whole epoch is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(StopIteration):
+            rows.throw(KeyboardInterrupt())

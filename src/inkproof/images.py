@@ -87,7 +87,8 @@ class ImageSet:
         self.ids = _read_only(ids)
         self.source = source
         self.notes = tuple(notes)
-        self._store = _Store(pixels)
+        # As they lie in memory is how they are hashed, sliced and moved; a transposed view is copied once.
+        self._store = _Store(pixels if pixels.flags.c_contiguous else np.ascontiguousarray(pixels))
         self._rows: Int64[np.ndarray, " n"] | None = None
 
     # -- the images ------------------------------------------------------------------------------------------

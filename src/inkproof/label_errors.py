@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from inkproof import models
+from inkproof.audit import LABELS_LIKELY_WRONG, Finding, Seen
 from inkproof.augment import Deformation
 from inkproof.errors import InputError
 from inkproof.heads import cross_entropy
@@ -21,6 +22,7 @@ from inkproof.learner import Learner
 _FOLDS = 4
 _MOVED = Deformation(rotate=10.0, scale=0.1, shear=0.1, shift=0.05, elastic=0.02)
 _SURE = 0.6
+_NOISY = 0.01
 _STEPS = 150  # a fold at least, so that few images are seen often enough
 _BATCH = 128
 _LR = 0.2
@@ -40,6 +42,28 @@ class LabelErrors:
     rows: Int64[np.ndarray, " k"]
     suggested: Int64[np.ndarray, " k"]
     confidence: Float[np.ndarray, " k"]
+
+
+def check_labels(images: ImageSet, errors: LabelErrors) -> list[Finding]:
+    """The finding of likely wrong labels, where there are any.
+
+    Args:
+        images: that were searched.
+        errors: what the search found.
+    """
+    if len(errors.rows) == 0:
+        return []
+    share, first = len(errors.rows) / len(images), int(errors.rows[0])
+    labels = images.require_labels("the search for wrong labels")
+    said, rather = images.classes[labels[first]], images.classes[int(errors.suggested[0])]
+    seen = Seen(
+        f"{len(errors.rows):,} of {len(images):,} labels ({share:.1%}) are contradicted by nets that did not see the "
+        f"image (first of all {images.ids[first]}: {said}, rather {rather}).",
+        {"labels": len(errors.rows), "of": len(images), "share": share, "examples": errors.rows[:20].tolist()},
+        "Look at them from the top, and correct or drop the wrong ones.",
+        severity="warn" if share > _NOISY else None,
+    )
+    return [LABELS_LIKELY_WRONG.found(seen)]
 
 
 def find_label_errors(images: ImageSet, *, folds: int = _FOLDS, seed: int = 0) -> LabelErrors:

@@ -3,7 +3,6 @@
 import copy
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,7 @@ from inkproof.augment import Augmentation
 from inkproof.batches import BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
 from inkproof.errors import InputError, NotFinite
 from inkproof.heads import HeadName, Loss
-from inkproof.history import History, LiveTable, Row, notebook_display
+from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
 from inkproof.images import ImageSet, matching
 from inkproof.metrics import Metric, accuracy
 from inkproof.models import MeanImage
@@ -118,8 +117,9 @@ class Learner:
             if isinstance(valid, ImageSet):
                 valid.require_labels("validation")
                 self.valid = valid = matching(valid, train)
-        side = audit.side_of(self.train)
-        self._record.act(audit.check_sides(side, audit.side_of(self.valid)))
+        sides = audit.side_of(self.train), audit.side_of(self.valid)
+        self._record.act(audit.check_sides(*sides))
+        self._record.act(audit.look("reading", audit.Reading(self.train, self.valid, sides[0], augment)))
         self._train_batches = training_batches(
             self.train,
             batch_size=batch_size,
@@ -135,7 +135,7 @@ class Learner:
         sample = self._outputs_of(inputs)
         classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
         self.head = heads.choose_head(head, classes, sample)
-        self.head.check_outputs(sample)
+        audit.check_outputs(self.head, sample)
         self.loss = loss or self.head.loss
         self._activation = heads.find_activation(self.model, sample, self.loss)
         # A user's own loss on a user's own loader gets the targets as they come, after a probe with their shapes; all
@@ -155,8 +155,8 @@ class Learner:
             shuffled=is_shuffled(self.train, shuffle),
             batch_size=batch_size,
         )
-        self._inspection = audit.Inspection(setup, inputs, labels, sample, name_of(self.loss))
-        self._record.act(self._inspection.before(side))
+        self._inspection = audit.Inspection(sides, setup, inputs, labels, sample, name_of(self.loss))
+        self._record.act(self._inspection.before())
         self._steps = 0
 
     # -- training --------------------------------------------------------------------------------------------
@@ -386,6 +386,8 @@ class Learner:
         """
         data = self._data_to_predict(data)
         probabilities, labels = self.predictor.probabilities(data, tta=tta)
+        if data is not self.valid:
+            self._record.tell(self._inspection.scored(audit.side_of(data)))
         return probabilities, None if isinstance(data, ImageSet) and data.labels is None else labels
 
     def predict(self, data: Data | None = None, *, tta: bool = False) -> Int64[Tensor, " n"]:
@@ -481,17 +483,8 @@ class Learner:
         if self.optimizer is None or not self._steps or not self.history:
             return
         outputs = self._outputs_of(self._inspection.inputs)
-        self._record.tell(self._inspection.after(outputs, self.predictor.decode(outputs), self._steps))
-
-
-@contextmanager
-def ending_on_ctrl_c(rows: Generator[Row, None, None]) -> Iterator[None]:
-    """Let Ctrl-C inside the block end `follow`, as it does inside an epoch: the last whole epoch is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        with suppress(StopIteration):
-            rows.throw(KeyboardInterrupt())
+        predicted, history = self.predictor.decode(outputs), self.history.as_dicts()
+        self._record.tell(self._inspection.after(outputs, predicted, self._steps, history))
 
 
 def _valid_loss(row: Row) -> float:

@@ -37,7 +37,7 @@ def as_tensors(data: object) -> tuple[Tensor, Tensor] | None:
             DataLoader of one of these.
     """
     if isinstance(data, DataLoader):
-        data = data.dataset
+        data = sampled(data)
     if isinstance(data, Subset):
         whole = as_tensors(data.dataset)
         rows = torch.as_tensor(data.indices)
@@ -47,6 +47,12 @@ def as_tensors(data: object) -> tuple[Tensor, Tensor] | None:
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data
     return None
+
+
+def sampled(loader: DataLoader[Any]) -> Dataset[Any]:
+    """The dataset of a loader, cut to the rows that its sampler draws from, in the order of these rows."""
+    indices = getattr(loader.sampler, "indices", None)  # of a SubsetRandomSampler
+    return loader.dataset if indices is None else Subset(loader.dataset, sorted(int(row) for row in indices))
 
 
 def collect(data: Dataset[Any]) -> tuple[Tensor, Tensor]:
@@ -64,20 +70,22 @@ def repeatable(data: Any) -> list[Any] | None:
     Args:
         data: has a length, and gives an item for each row number below it.
     """
-    before = _random_states()
+    before = random_states()
     items = [data[row] for row in range(len(data))]
     again = (data[row] for row in range(len(data)))
-    same = all(_equal(first, second) for first, second in zip(items, again, strict=True))
-    return items if same and _random_states() == before else None
+    same = all(equal_items(first, second) for first, second in zip(items, again, strict=True))
+    return items if same and random_states() == before else None
 
 
-def _random_states() -> tuple[bytes, bytes, object]:
+def random_states() -> tuple[bytes, bytes, object]:
+    """The states of the global generators of torch, numpy and `random`."""
     return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), random.getstate()  # noqa: NPY002
 
 
-def _equal(first: Any, second: Any) -> bool:
+def equal_items(first: Any, second: Any) -> bool:
+    """Whether two items hold the same numbers, part by part."""
     if isinstance(first, tuple | list):
-        return len(first) == len(second) and all(map(_equal, first, second))
+        return len(first) == len(second) and all(map(equal_items, first, second))
     if isinstance(first, Tensor):
         return torch.equal(first, second)
     return bool(np.array_equal(np.asarray(first), np.asarray(second)))

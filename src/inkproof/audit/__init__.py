@@ -11,14 +11,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import inkproof.audit.data
+import inkproof.audit.opening
 import inkproof.audit.split  # noqa: F401  # the checks of these files are declared as they are imported
 from inkproof.audit.catalogue import Check, Seen, catalogue, check, explain, look
 from inkproof.audit.copies import check_copies
+from inkproof.audit.data import LABELS_LIKELY_WRONG
 from inkproof.audit.findings import Finding, OnFinding, act_on
 from inkproof.audit.functions import Functions, ideal_outputs
-from inkproof.audit.ledger import record_steps
+from inkproof.audit.ledger import forget, record_steps
+from inkproof.audit.measured import measured
+from inkproof.audit.progress import check_history
+from inkproof.audit.reading import Reading
 from inkproof.audit.record import Record
-from inkproof.audit.setup import Inspection, Setup
+from inkproof.audit.scores import check_score
+from inkproof.audit.setup import Inspection, Setup, check_outputs
 from inkproof.audit.sides import Side, Sides, side_of
 from inkproof.audit.submission import Submitted, check_rows
 from inkproof.audit.training import NOT_FINITE, not_finite
@@ -29,12 +35,14 @@ from inkproof.pairs import as_tensors, collect
 from inkproof.submission import read_sample, read_submission
 
 __all__ = [
+    "LABELS_LIKELY_WRONG",
     "NOT_FINITE",
     "Check",
     "Finding",
     "Functions",
     "Inspection",
     "OnFinding",
+    "Reading",
     "Record",
     "Seen",
     "Setup",
@@ -45,13 +53,18 @@ __all__ = [
     "catalogue",
     "check",
     "check_copies",
+    "check_history",
     "check_images",
+    "check_outputs",
     "check_rows",
+    "check_score",
     "check_sides",
     "check_submission",
     "explain",
+    "forget",
     "ideal_outputs",
     "look",
+    "measured",
     "not_finite",
     "record_steps",
     "side_of",

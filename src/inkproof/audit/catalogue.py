@@ -20,9 +20,12 @@ from typing import Any, Literal
 from inkproof.audit.findings import Finding, Severity
 from inkproof.errors import InputError
 
-Moment = Literal["data", "functions", "model", "training", "loop", "submission"]
-"""When a check looks: at images before training; at loss and metrics, at model and optimiser before the first step; at
-a training when it ends; at a loop of one's own; at a submission."""
+Moment = Literal[
+    "opening", "data", "reading", "functions", "model", "training", "history", "lineage", "loop", "score", "submission"
+]
+"""When a check looks: at a file as it is opened; at images before training, and at how they are read; at loss and
+metrics, at model and optimiser before the first step; at a training when it ends, at its history, and at
+what its rows were used for before; at a loop of one's own; at a score that is claimed; at a submission."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Check:
 
 
 _CHECKS: dict[str, Check] = {}
+_WORST_FIRST = ("refuse", "warn", "note")
 
 
 def check(
@@ -115,9 +119,10 @@ def declare(
 
 
 def look(moment: Moment, facts: Any) -> list[Finding]:
-    """Run all checks of a moment."""
+    """Run all checks of a moment; what is worst comes first, else the order in which checks were declared."""
     asked = [one for one in _CHECKS.values() if one.moment == moment and one.function is not None]
-    return [one.found(seen) for one in asked for seen in (one.function(facts) if one.function else ())]
+    found = [one.found(seen) for one in asked for seen in (one.function(facts) if one.function else ())]
+    return sorted(found, key=lambda finding: _WORST_FIRST.index(finding.severity))
 
 
 def catalogue() -> tuple[Check, ...]:

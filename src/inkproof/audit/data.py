@@ -5,15 +5,19 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from inkproof.audit.catalogue import Seen, check
+from inkproof.audit.catalogue import Seen, check, declare
 from inkproof.audit.sides import Side, Sides
 
 _CHUNK = 5000
 _BLANK_SHARE = 0.01
 _IMBALANCE_NOTED, _IMBALANCE_WARNED = 10, 30
+_REPEATED_SHARE = 0.1
+_BACKGROUND = 0.2  # of the pixels, where there is one
+_SMOOTHER, _ROUGHER = 0.8, 1.5  # of neighbours' differences: what is left when wrapped values are put back
 _SHOWN = 5
 _NO_SKILL = 4.0  # standard deviations above chance that a witness on real labels exceeds by far
-_FEWEST_SCORED = 150
+_FEWEST_SCORED = 250
+_ENOUGH = 1000  # rows: below, a hard task could look like chance
 _NEIGHBOURS = 0.2  # correlation of neighbouring pixels: MNIST 0.8, the embedded digits 0.4, noise 0
 _UNSCALED, _DIM = 20.0, 0.02
 
@@ -120,6 +124,34 @@ def _shows(side: Side, row: int) -> bool:
 
 
 @check(
+    "duplicate-images",
+    code="A7",
+    moment="data",
+    severity="note",
+    detected="Training rows of equal content, by content hash, blank ones left out: noted, and warned of where more "
+    "than 10 % of the rows are repetitions.",
+    misfires="Rows that are repeated on purpose, to weigh them; tiny or binary images that are equal by nature.",
+)
+def duplicate_images(sides: Sides) -> Iterator[Seen]:
+    """Training images stand there more than once: they count double, and a later split would part them."""
+    train = sides.train
+    if train is None:
+        return
+    _, first, counts = np.unique(train.fingerprints, return_index=True, return_counts=True)
+    repeated = [int(row) for row in first[counts > 1] if _shows(train, int(row))] if len(first) < len(train) else []
+    again = int(sum(counts[np.isin(first, repeated)] - 1))
+    if again:
+        share = again / len(train)
+        yield Seen(
+            f"{again:,} of {len(train):,} training images ({share:.1%}) repeat others (for instance "
+            f"{train.ids[repeated[0]]}).",
+            {"images": again, "of": len(train), "share": share, "examples": _ids(train, np.array(repeated))},
+            "Look whether files or rows were joined twice.",
+            severity="warn" if share > _REPEATED_SHARE else None,
+        )
+
+
+@check(
     "class-missing",
     code="C5",
     moment="data",
@@ -175,6 +207,8 @@ def class_imbalance(sides: Sides) -> Iterator[Seen]:
         return
     rare, common = there[counts[there].argmin()], there[counts[there].argmax()]
     ratio = counts[common] / counts[rare]
+    if any(_common_elsewhere(side, int(rare), counts[rare] / counts.sum()) for side in sides.held_out.values()):
+        return  # the split made it rare: `class-shares-differ` says so
     if ratio >= _IMBALANCE_NOTED:
         yield Seen(
             f"class {sides.train.name(int(common))} has {counts[common]:,} training images and class "
@@ -183,6 +217,10 @@ def class_imbalance(sides: Sides) -> Iterator[Seen]:
             "Read the accuracy of each class, not only the one of all.",
             severity="warn" if ratio >= _IMBALANCE_WARNED else None,
         )
+
+
+def _common_elsewhere(side: Side, label: int, share: float) -> bool:
+    return side.labels is not None and float((side.labels == label).mean()) > 3 * float(share) + 0.01
 
 
 @check(
@@ -203,6 +241,18 @@ def labels_ignored(sides: Sides) -> Iterator[Seen]:
                 {"rows": len(rows), "of": len(side), "examples": _ids(side, rows)},
                 "Count labels from 0, and drop rows that have none.",
             )
+
+
+LABELS_LIKELY_WRONG = declare(
+    "labels-likely-wrong",
+    code="C2",
+    moment="data",
+    severity="note",
+    means="Nets that did not see these images contradict their labels with confidence: part of the labels is noise.",
+    detected="By `inkproof audit --labels` alone: confident learning from predictions out of fold. Noted, and warned "
+    "of where more than 1 % of the labels are contradicted.",
+    misfires="Hard images: on clean MNIST 0.2 % of the labels are contradicted, and about half of these are wrong.",
+)
 
 
 @check(
@@ -248,18 +298,54 @@ def inputs_scaled_twice(sides: Sides) -> Iterator[Seen]:
 
 
 @check(
+    "values-wrapped",
+    code="A4",
+    moment="data",
+    severity="refuse",
+    detected="Tensors of whole numbers (or whole 255ths) that fill -128..127, and whose most frequent number is 0, as "
+    "a background is; or whose neighbours differ a fifth less when 256 is added to the negative ones, or by not half "
+    "as much again while the median is below 64.",
+    misfires="Differences of images, in whole numbers. Pixels that were centred by subtracting 128 are let be.",
+)
+def values_wrapped(sides: Sides) -> Iterator[Seen]:
+    """Bright pixels became negative: 0..255 was stored in signed bytes, and 200 is now -56."""
+    for name, side in _all(sides).items():
+        if side.kind != "tensors" or not np.isfinite(side.sample).all() or not (side.sample < 0).any():
+            continue
+        scale = 1.0 if np.abs(side.sample).max() > 1.01 else 255.0
+        values = side.sample * scale
+        whole = np.abs(values - np.round(values)).max() < 1e-2
+        if not whole or not (-128.5 < values.min() < -100 and 100 < values.max() < 127.5):
+            continue
+        background = float((np.abs(values) < 0.5).mean())
+        put_back = np.where(values < -0.5, values + 256, values)
+        left = float(np.abs(np.diff(put_back)).mean() / max(np.abs(np.diff(values)).mean(), 1e-9))
+        calm = left < _ROUGHER and abs(float(np.median(values))) < 64
+        if left < _SMOOTHER or background > _BACKGROUND or calm:
+            yield Seen(
+                f"{name} inputs were wrapped: {(values < -0.5).mean():.0%} of them are negative, and 256 more makes "
+                "pictures of them again.",
+                {"smallest": float(side.sample.min()), "differences_left": left},
+                "Read pixels as uint8 or float32, never as int8.",
+            )
+
+
+@check(
     "label-among-inputs",
     code="A3",
     moment="data",
     severity="refuse",
     detected="A column of up to 4,000 training rows whose correlation with the label is 1, among three classes or "
-    "more.",
+    "more; of two classes, a column of tensors that is the label itself.",
     misfires="Made-up images that draw the class number as a brightness.",
 )
 def label_among_inputs(sides: Sides) -> Iterator[Seen]:
     """One column of the inputs is the label itself: a model learns to read it, and fails where it is not there."""
     train = sides.train
-    if train is None or train.sample_labels is None or len(np.unique(train.sample_labels)) < 3:
+    if train is None or train.sample_labels is None or len(train.sampled) < 100:
+        return
+    kinds = len(np.unique(train.sample_labels))
+    if kinds < 2 or (kinds == 2 and train.kind == "images"):
         return
     labels = train.sample_labels - train.sample_labels.mean()
     columns = train.sample - train.sample.mean(axis=0)
@@ -267,7 +353,7 @@ def label_among_inputs(sides: Sides) -> Iterator[Seen]:
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.abs(np.where(size > 0, labels @ columns / size, 0.0))
     column = int(np.nanargmax(correlation))
-    if correlation[column] > 0.9999:
+    if correlation[column] > 0.9999 and (kinds > 2 or (train.sample[:, column] == train.sample_labels).all()):
         yield Seen(
             f"number {column} of each training row is its label.",
             {"column": column, "correlation": float(correlation[column])},
@@ -280,10 +366,10 @@ def label_among_inputs(sides: Sides) -> Iterator[Seen]:
     code="C1",
     moment="data",
     severity="refuse",
-    detected="Nearest class mean, ridge regression and nearest neighbour, fitted on 70 % of up to 4,000 training "
-    "rows, all stay within 4 standard deviations of chance on the others. Images of pure noise are only "
-    "warned of.",
-    misfires="A task that no plain classifier has any grip on; fewer than 500 rows, where nothing is said.",
+    detected="Nearest class mean, ridge regression and nearest neighbour, fitted on a part of up to 4,000 training "
+    "rows, all stay within 4 standard deviations of chance on the others. Images of pure noise, and fewer than 1,000 "
+    "rows, are only warned of.",
+    misfires="A task that no plain classifier has any grip on; fewer than 250 rows, where nothing is said.",
 )
 def labels_unrelated_to_images(sides: Sides) -> Iterator[Seen]:
     """Labels and images of the training side have nothing to do with each other: labels were shifted, shuffled, or
@@ -296,12 +382,12 @@ def labels_unrelated_to_images(sides: Sides) -> Iterator[Seen]:
     above = witness.deviations(witness.accuracy, witness.scored)
     if above < _NO_SKILL:
         yield Seen(
-            f"plain classifiers that saw {len(train.sampled) - witness.scored:,} training images with their labels are "
-            f"right on {witness.accuracy:.1%} of others, no better than chance ({witness.chance:.1%}): the labels do "
-            "not belong to these images.",
+            f"plain classifiers that saw a part of the training images with their labels are right on "
+            f"{witness.accuracy:.1%} of {witness.scored:,} others, no better than chance ({witness.chance:.1%}): the "
+            "labels do not belong to these images.",
             {"accuracy": witness.accuracy, "chance": witness.chance, "scored": witness.scored, "deviations": above},
             "Look at some with `inkproof show` or show_images: were images and labels read, sorted or cut apart?",
-            severity=None if _shows_something(train) else "warn",
+            severity=None if _shows_something(train) and len(train.sampled) >= _ENOUGH else "warn",
         )
 
 

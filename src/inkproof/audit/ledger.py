@@ -1,17 +1,23 @@
-"""The ledger: which weights are the result of how many training steps, as far as this process knows.
+"""The ledger: which weights are the result of how many training steps, and which rows were used for what, as far as
+this process knows.
 
-It lives in memory. Weights are known by a hash of their content, so that it does not matter by what name, object or
-Learner they come back.
+It lives in memory. Weights and rows are known by a hash of their content, so that it does not matter by what name,
+object or Learner they come back.
 """
 
 import hashlib
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 from torch import nn
 
-_MOST = 10_000  # weights remembered; the oldest are forgotten first
+Role = Literal["chosen on", "scored"]
+"""What held-out rows are used for: to choose on while training goes on, or for a final score."""
+
+_MOST = 10_000  # weights and uses remembered; the oldest are forgotten first
 _steps: OrderedDict[str, int] = OrderedDict()
+_uses: OrderedDict[tuple[str, str, Role], set[str]] = OrderedDict()
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -42,3 +48,34 @@ def record_steps(model: nn.Module, steps: int, *, begun_with: str) -> None:
 def steps_of(model: nn.Module) -> int:
     """How many steps led to the weights as they are now; 0 where none are known."""
     return _steps.get(weights_fingerprint(model), 0)
+
+
+def record_use(train: str, held_out: str, role: Role, weights: str) -> int:
+    """Note that weights trained on some rows were used with held-out rows.
+
+    Args:
+        train: fingerprint of the training rows. Rows that are held out in one fold and trained on in the next
+            have other training rows each time.
+        held_out: fingerprint of the held-out rows.
+        role: what they were used for.
+        weights: fingerprint of the weights.
+
+    Returns:
+        How many different weights were used with these rows in this role, these included.
+    """
+    seen = _uses.setdefault((train, held_out, role), set())
+    seen.add(weights)
+    while len(_uses) > _MOST:
+        _uses.popitem(last=False)
+    return len(seen)
+
+
+def uses_of(train: str, held_out: str, role: Role) -> int:
+    """How many different weights, trained on these rows, were used with these held-out rows in this role."""
+    return len(_uses.get((train, held_out, role), ()))
+
+
+def forget() -> None:
+    """Begin a new ledger: what this process has trained and scored so far belongs to another question."""
+    _steps.clear()
+    _uses.clear()

@@ -326,6 +326,39 @@ def parameters_not_optimised(trainee: Trainee) -> Iterator[Seen]:
 
 
 @check(
+    "parameters-without-gradient",
+    code="F4",
+    moment="model",
+    severity="warn",
+    detected="One backward pass on a copy leaves parameters that require a gradient without one; refused where none "
+    "gets one.",
+    misfires="Parts that are used in training mode alone, or not yet.",
+)
+def parameters_without_gradient(trainee: Trainee) -> Iterator[Seen]:
+    """Parameters that should be trained get no gradient: a detach, a no_grad or an unused layer cuts them off."""
+    wanted = [name for name, one in trainee.model.named_parameters() if one.requires_grad]
+    reached = _gradients(trainee)
+    cut_off = [name for name in wanted if name not in reached]
+    whole = not reached
+    if cut_off and not (whole and (_differentiable(trainee) or any(True for _ in outputs_ignore_inputs(trainee)))):
+        yield Seen(
+            f"{len(cut_off)} of {len(wanted)} parameters get no gradient (for instance {cut_off[0]}): they never move.",
+            {"parameters": cut_off[:20]},
+            "Look in the forward function for .detach(), .data, torch.no_grad() and layers that are not used.",
+            severity="refuse" if whole else None,
+        )
+
+
+def _differentiable(trainee: Trainee) -> bool:
+    """Whether the outputs, with gradients on, depend on any parameter; True where the model cannot be run."""
+    try:
+        with torch.random.fork_rng(), torch.enable_grad(), evaluating(trainee.model):
+            return bool(trainee.model(trainee.inputs).requires_grad)
+    except Exception:  # a user's model may raise anything
+        return True
+
+
+@check(
     "parameters-frozen",
     code="F4",
     moment="model",

@@ -1,6 +1,6 @@
 """What is looked at before the first step: loss, metrics, model and optimiser, on a few rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,28 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from inkproof.audit.catalogue import look
+from inkproof.audit.catalogue import Seen, declare, explain, look
 from inkproof.audit.findings import Finding
 from inkproof.audit.functions import PROBE_ROWS, Functions, ideal_outputs, value_of
-from inkproof.audit.ledger import weights_fingerprint
+from inkproof.audit.ledger import Role, weights_fingerprint
+from inkproof.audit.lineage import check_use
 from inkproof.audit.model import Trainee
+from inkproof.audit.progress import check_history
 from inkproof.audit.sides import Side
 from inkproof.audit.training import Outcome
+from inkproof.errors import ShapeMismatch
 from inkproof.heads import Activation, Head
 from inkproof.models import MeanImage
+
+OUTPUTS_DO_NOT_FIT = declare(
+    "outputs-do-not-fit",
+    code="E6",
+    moment="model",
+    severity="refuse",
+    means="The model does not give as many numbers an image as the classes of the data need.",
+    detected="The shape of its outputs for a few images, against the classes of an ImageSet and the head.",
+    misfires="A head that is shared with other data: count in its classes, with `with_classes`.",
+).id
 
 
 @dataclass(frozen=True)
@@ -48,10 +61,21 @@ class Setup:
     batch_size: int
 
 
+def check_outputs(head: Head, outputs: Float[Tensor, "n ..."]) -> None:
+    """Raise ShapeMismatch, with its finding, unless outputs have the shape that the head needs."""
+    try:
+        head.check_outputs(outputs)
+    except ShapeMismatch as error:
+        one_number = outputs[0].numel() == 1 and head.classes > 2
+        found = explain("one-output-for-classes" if one_number else OUTPUTS_DO_NOT_FIT)
+        raise ShapeMismatch(f"{error} [{found.id}]", [found.found(Seen(str(error), severity="refuse"))]) from None
+
+
 class Inspection:
     """Looks at a setup before its first step and after its last, on the same few rows.
 
     Args:
+        sides: the training side and the validation side; None each where its rows are not known.
         setup: what is to be trained.
         inputs: of a few training rows.
         labels: of these rows.
@@ -61,6 +85,7 @@ class Inspection:
 
     def __init__(
         self,
+        sides: tuple[Side | None, Side | None],
         setup: Setup,
         inputs: Shaped[Tensor, "n ..."],
         labels: Shaped[Tensor, "n ..."],
@@ -68,6 +93,7 @@ class Inspection:
         loss_name: str,
     ):
         self.inputs = inputs
+        self._train, self._valid = sides
         self._setup = setup
         self._labels = labels
         self._outputs = outputs
@@ -75,13 +101,9 @@ class Inspection:
         self.begun_with = weights_fingerprint(setup.model)
         self._first_loss = self._loss_of(outputs)
 
-    def before(self, side: Side | None) -> list[Finding]:
-        """All checks of functions, model and optimiser.
-
-        Args:
-            side: the whole training side, where its rows are known.
-        """
-        setup = self._setup
+    def before(self) -> list[Finding]:
+        """All checks of functions, model and optimiser."""
+        setup, side = self._setup, self._train
         if setup.targets_as_given:  # only the real shapes tell what such functions meet
             rows = torch.linspace(0, len(self._outputs) - 1, min(PROBE_ROWS, len(self._outputs))).long()
             probe = self._outputs[rows], self._labels[rows]
@@ -109,13 +131,20 @@ class Inspection:
         )
         return found + look("model", trainee)
 
-    def after(self, outputs: Float[Tensor, "n ..."], predicted: Int64[Tensor, " n"], steps: int) -> list[Finding]:
+    def after(
+        self,
+        outputs: Float[Tensor, "n ..."],
+        predicted: Int64[Tensor, " n"],
+        steps: int,
+        history: Sequence[Mapping[str, Any]],
+    ) -> list[Finding]:
         """All checks of what a training came to.
 
         Args:
             outputs: of the model for the same rows, after the last step.
             predicted: the class that it says of each.
             steps: that were taken.
+            history: its rows.
         """
         known = self._class_indices is not None
         outcome = Outcome(
@@ -128,7 +157,17 @@ class Inspection:
             self._class_indices,
             predicted if known else None,
         )
-        return look("training", outcome)
+        return look("training", outcome) + check_history(history) + self._used(self._valid, "chosen on")
+
+    def scored(self, side: Side | None) -> list[Finding]:
+        """What the ledger says of labelled rows, neither trained nor validated on, that the model is scored on."""
+        known = {one.fingerprint for one in (self._train, self._valid) if one is not None}
+        if side is None or side.labels is None or side.fingerprint in known:
+            return []
+        return self._used(side, "scored")
+
+    def _used(self, side: Side | None, role: Role) -> list[Finding]:
+        return check_use(self._train, side, role, weights_fingerprint(self._setup.model))
 
     @property
     def _class_indices(self) -> Int64[Tensor, " n"] | None:

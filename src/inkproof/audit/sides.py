@@ -1,5 +1,6 @@
 """What is known of one side of a split, in whatever form it came: its rows, what identifies them, their labels."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -55,6 +56,11 @@ class Side:
     def sample(self) -> Float[np.ndarray, "k numbers"]:
         """These rows, each as one line of numbers."""
         return self.take(self.sampled).reshape(len(self.sampled), -1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all rows: equal for equal rows in the same order, whatever their labels."""
+        return hashlib.blake2b(self.fingerprints.tobytes(), digest_size=16).hexdigest()
 
     @property
     def sample_labels(self) -> Int64[np.ndarray, " k"] | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 
 from inkproof.audit.catalogue import Seen, check
 from inkproof.audit.findings import Severity
@@ -27,6 +27,8 @@ _SURE = 6.0  # standard deviations
 _FEWEST_HELD_OUT = 40
 _FEWEST_OF_CLASS = 20
 _FEW = 50
+_CHUNK = 5000
+_EXACTLY = 1e-5
 
 
 def _overlap(first: str, second: str, sides: Sides) -> Iterator[Seen]:
@@ -103,7 +105,7 @@ def sides_share_sources(sides: Sides) -> Iterator[Seen]:
     moment="data",
     severity="warn",
     detected="Chi-square of the label counts above its one-in-a-million value, and more than 5 % of the labels in "
-    "other classes.",
+    "other classes; or a class that has less than a third of its share, by more than 4.5 standard deviations.",
     misfires="Sides that differ on purpose, such as a later year's images.",
 )
 def class_shares_differ(sides: Sides) -> Iterator[Seen]:
@@ -121,12 +123,22 @@ def class_shares_differ(sides: Sides) -> Iterator[Seen]:
         moved = float(np.abs(shares[0] - shares[1]).sum() / 2)
         expected = counts.sum(axis=0) * counts.sum(axis=1, keepdims=True) / counts.sum()
         chi_square = float(((counts - expected) ** 2 / expected).sum())
-        if moved > 0.05 and chi_square > _one_in_a_million(counts.shape[1] - 1):
+        cut_off = _cut_off(counts)
+        if cut_off or (moved > 0.05 and chi_square > _one_in_a_million(counts.shape[1] - 1)):
             yield Seen(
                 f"{moved:.0%} of the {name} labels would have to change for classes to have the shares of training.",
                 {"moved": moved, "chi_square": chi_square},
                 "Split at random and by class: `images.split(valid=0.2)` does.",
             )
+
+
+def _cut_off(counts: Int64[np.ndarray, "2 classes"]) -> bool:
+    """Whether a class of the second row has less than a third of the share that it has in the first, surely."""
+    totals = counts.sum(axis=1, keepdims=True)
+    first, second = counts / totals
+    both = counts.sum(axis=0) / totals.sum()
+    error = np.sqrt(both * (1 - both) * (1 / totals).sum())
+    return bool(((3 * second < first) & (first - second > 4.5 * error)).any())
 
 
 def _one_in_a_million(degrees: int) -> float:
@@ -173,6 +185,51 @@ def inputs_rescaled(sides: Sides) -> Iterator[Seen]:
                 "Prepare all sides by the same function, with the numbers taken from training.",
                 severity="refuse" if far else None,
             )
+
+
+@check(
+    "statistics-of-all-rows",
+    code="B8",
+    moment="data",
+    severity="note",
+    detected="Tensors whose training and held-out rows together have mean 0 and standard deviation 1, to one in a "
+    "hundred thousand, while the training rows alone have not.",
+    misfires="Statistics that were rounded, or taken a pixel at a time, are not seen.",
+)
+def statistics_of_all_rows(sides: Sides) -> Iterator[Seen]:
+    """Inputs were standardised with mean and deviation of all rows, held-out ones too: a little of these leaked."""
+    known = [sides.train, *sides.held_out.values()]
+    tensors = [side for side in known if side is not None and side.kind == "tensors"]
+    if sides.train is None or len(tensors) < 2 or len({side.shape for side in tensors}) > 1:
+        return
+    moments = [_moments(side) for side in tensors]
+    if not all(np.isfinite(moment).all() for moment in moments):
+        return
+    together = np.sum(moments, axis=0)
+    if _standardised(together) and not _standardised(moments[0]):
+        own = moments[0][1] / moments[0][0]
+        yield Seen(
+            f"all rows together have mean 0 and standard deviation 1, and the training rows have mean {own:.2g}: the "
+            "statistics were taken from all of them.",
+            {"training_mean": float(own)},
+            "Take mean and standard deviation from the training rows, and apply them to all sides.",
+        )
+
+
+def _moments(side: Side) -> Float64[np.ndarray, "3"]:
+    """How many numbers the rows hold, their sum, and the sum of their squares."""
+    moments = np.zeros(3)
+    for start in range(0, len(side), _CHUNK):
+        values = side.take(np.arange(start, min(start + _CHUNK, len(side)))).astype(np.float64).ravel()
+        moments += np.array([values.size, values.sum(), values @ values])
+    return moments
+
+
+def _standardised(moments: Float64[np.ndarray, "3"]) -> bool:
+    mean = moments[1] / moments[0]
+    spread = math.sqrt(max(moments[2] / moments[0] - mean**2, 0.0))
+    # Dividing by n - 1 in place of n, as torch's std does, leaves half of 1/n.
+    return bool(abs(mean) < _EXACTLY and abs(spread - 1) < _EXACTLY + 0.6 / moments[0])
 
 
 @check(

@@ -38,6 +38,15 @@ def never_moved(steps: int) -> Seen:
     return Seen(f"after {steps:,} steps every weight is what it was at the start.", {"steps": steps}, _REMEDY)
 
 
+def never_stepped(passes: int) -> Seen:
+    """What is said of so many backward passes without a step."""
+    return Seen(
+        f"{passes:,} backward passes were made, and the optimiser never stepped: every weight is what it was.",
+        {"passes": passes, "steps": 0},
+        "Call optimizer.step() after backward().",
+    )
+
+
 check(
     "weights-never-moved",
     code="F2",
@@ -46,7 +55,7 @@ check(
     detected="The hash of all weights is the same before the first and after the last step.",
     misfires="A learning rate of 0 on purpose.",
 )(weights_never_moved)
-_FLAT, _RISEN = 0.002, 1.5
+_FLAT, _FROZEN, _RISEN = 0.002, 1e-5, 1.5
 _FEW_STEPS = 20
 _ENOUGH_STEPS, _IMPROVED = 100, 0.97
 _DEAD_SHARE = 0.9
@@ -120,7 +129,8 @@ def loss_rose(outcome: Outcome) -> Iterator[Seen]:
     code="F6",
     moment="training",
     severity="warn",
-    detected="After 20 steps or more the loss of up to 128 training rows is within 0.2 % of what it was at first.",
+    detected="After 100 steps or more the loss of up to 128 training rows is within 0.2 % of what it was at first; "
+    "after 20 or more, within a thousandth of a per cent.",
     misfires="A model that was as good as it can get before the training.",
 )
 def loss_stands_still(outcome: Outcome) -> Iterator[Seen]:
@@ -128,7 +138,7 @@ def loss_stands_still(outcome: Outcome) -> Iterator[Seen]:
     first, last = outcome.first_loss, outcome.last_loss
     if first is None or last is None or not math.isfinite(last) or outcome.steps < _FEW_STEPS:
         return
-    if abs(last - first) < _FLAT * abs(first):
+    if abs(last - first) < (_FLAT if outcome.steps >= _ENOUGH_STEPS else _FROZEN) * abs(first):
         yield Seen(
             f"the training loss was {first:.4g} before the first step and is {last:.4g} after {outcome.steps:,}.",
             {"first": first, "last": last, "steps": outcome.steps},

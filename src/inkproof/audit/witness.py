@@ -18,6 +18,7 @@ Classifier = Callable[[Rows], Labels]
 
 FEWEST = 100  # rows to fit on and to score on: below it a witness has seen too little
 _WELL_ABOVE = 0.2  # of the way from chance to perfect: a witness of less is too weak to speak
+_FEW, _FOLDS = 2000, 5
 _MOST_NUMBERS = 4096  # a row; larger images are read at every second number, or every third
 
 
@@ -70,11 +71,11 @@ def fit_witness(rows: Rows, labels: Labels) -> Witness | None:
         return None
     rows = _thinned(rows)
     order = np.random.default_rng(0).permutation(len(rows))
-    cut = int(0.7 * len(rows))
-    fitted, held_out = order[:cut], order[cut:]
+    # Few rows are all scored, each by a classifier fitted on the others; of many, a part is enough.
+    folds = np.array_split(order, _FOLDS) if len(rows) < _FEW else [order[int(0.7 * len(rows)) :]]
     best: Witness | None = None
     for fit in (_nearest_mean, _ridge, _nearest_neighbour):
-        witness = _scored(fit(rows[fitted], labels[fitted]), rows[held_out], labels[held_out])
+        witness = _scored(fit, rows, labels, folds)
         if best is None or witness.accuracy > best.accuracy:
             best = witness
         if best.speaks:
@@ -82,8 +83,15 @@ def fit_witness(rows: Rows, labels: Labels) -> Witness | None:
     return best
 
 
-def _scored(classify: Classifier, rows: Rows, labels: Labels) -> Witness:
-    right = classify(rows) == labels
+def _scored(fit: Callable[[Rows, Labels], Classifier], rows: Rows, labels: Labels, folds: list[np.ndarray]) -> Witness:
+    """Fitted on what the last fold leaves, and scored on the rows of each fold by a fit on all others."""
+    said = []
+    for held_out in folds:
+        fitted = np.delete(np.arange(len(rows)), held_out)
+        classify = fit(rows[fitted], labels[fitted])
+        said.append(classify(rows[held_out]))
+    labels = labels[np.concatenate(folds)]
+    right = np.concatenate(said) == labels
     recall = {
         int(label): (float(right[labels == label].mean()), int((labels == label).sum())) for label in np.unique(labels)
     }

@@ -8,6 +8,7 @@ import click
 from inkproof import console
 from inkproof.cli.auditing import audit, findings
 from inkproof.cli.climbing import ladder
+from inkproof.cli.comparing import compare
 from inkproof.cli.predicting import predict, submit
 from inkproof.cli.showing import recipes, show
 from inkproof.cli.training import find_lr, train
@@ -69,5 +70,5 @@ def cli() -> None:
     warnings.simplefilter("ignore", AuditWarning)
 
 
-for _command in (train, ladder, find_lr, show, predict, submit, audit, findings, verify, recipes):
+for _command in (train, ladder, find_lr, show, predict, submit, audit, findings, compare, verify, recipes):
     cli.add_command(_command)

@@ -43,8 +43,11 @@ def audit(source: str, *, labels: bool, as_json: bool, allow: tuple[str, ...], *
         if test is None:
             raise click.UsageError("--submission needs --test, the images that it labels")
         found += check_submission(options["submission"], test, sample=options["sample"], train=train)
+    suspects: list[dict[str, Any]] = []
+    if labels:
+        of_labels, suspects = _rank_labels(train)
+        found += of_labels
     found = act_on(found, on_finding="record", allow=allow)
-    suspects = _rank_labels(train) if labels else []
     refused = any(one.severity == "refuse" and not one.allowed for one in found)
     if as_json:
         looked_at = {"source": source} | {name: options[name] for name in ("valid", "test") if options[name]}
@@ -60,12 +63,14 @@ def audit(source: str, *, labels: bool, as_json: bool, allow: tuple[str, ...], *
 @json_option
 def findings(identity: str | None, *, as_json: bool) -> None:
     """List what the audit can find, or explain one finding."""
-    from inkproof.audit import catalogue, explain
+    from inkproof.audit import catalogue, explain, measured
 
     chosen = catalogue() if identity is None else (explain(identity),)
     if as_json:
         names = ("id", "code", "moment", "severity", "means", "detected", "misfires")
-        console.print_json({one.id: {name: getattr(one, name) for name in names} for one in chosen})
+        console.print_json(
+            {one.id: {name: getattr(one, name) for name in names} | {"measured": measured(one.id)} for one in chosen}
+        )
     elif identity is None:
         rows = [(one.id, one.severity, one.moment, one.means.split(": ")[0].rstrip(".")) for one in chosen]
         console.print_table(["finding", "severity", "looks at", "what it means"], rows)
@@ -74,6 +79,7 @@ def findings(identity: str | None, *, as_json: bool) -> None:
         (one,) = chosen
         print(f"{one.id} ({one.severity}, looks at {one.moment})\n\n{one.means}\n\nSeen by: {one.detected}")
         print(f"Wrong or silent: {one.misfires or 'no case is known.'}")
+        print(f"Measured: {measured(one.id)}")
         print(f"To let it pass, on the record: --allow {one.id}, or allow=['{one.id}'] in Python")
 
 
@@ -84,13 +90,13 @@ def _open(source: str, options: dict[str, Any]) -> "ImageSet":
     return images if options["classes"] is None else images.with_classes(options["classes"], rest="drop")
 
 
-def _rank_labels(images: "ImageSet") -> list[dict[str, Any]]:
-    from inkproof.label_errors import find_label_errors
+def _rank_labels(images: "ImageSet") -> "tuple[list[Finding], list[dict[str, Any]]]":
+    from inkproof.label_errors import check_labels, find_label_errors
 
     console.say(f"training {len(images):,} images in four parts to see which labels the others contradict")
     errors = find_label_errors(images)
     labels = images.require_labels("the search for wrong labels")
-    return [
+    ranked = [
         {
             "id": str(images.ids[row]),
             "label": images.classes[labels[row]],
@@ -101,6 +107,7 @@ def _rank_labels(images: "ImageSet") -> list[dict[str, Any]]:
             errors.rows.tolist(), errors.suggested.tolist(), errors.confidence.tolist(), strict=True
         )
     ]
+    return check_labels(images, errors), ranked
 
 
 def _print(found: list["Finding"], suspects: list[dict[str, Any]], *, labels: bool) -> None:

@@ -1,5 +1,6 @@
 """Runs: a recipe trained on data becomes a directory; a directory becomes predictions again."""
 
+from inkproof.runs.comparing import compare_runs
 from inkproof.runs.directory import latest_partial, new_run_path
 from inkproof.runs.ladder import LADDER_CHART, Progress, climb, fitting_rungs
 from inkproof.runs.run import Run, open_run
@@ -17,6 +18,7 @@ __all__ = [
     "TrainingOptions",
     "Verdict",
     "climb",
+    "compare_runs",
     "data_options",
     "fitting_rungs",
     "latest_partial",

@@ -5,6 +5,7 @@
       recipe.toml           the recipe, every setting spelled out
       history.csv           the table of the training
       scores.json           scores on the validation and test sides
+      predictions.csv       what it said of each held-out image
       findings.json         what the audit saw, what was allowed
       environment.json      versions, processor, threads
       weights.safetensors   the model
@@ -35,6 +36,7 @@ FINDINGS, ENVIRONMENT, WEIGHTS, CHECKPOINT = (
     "weights.safetensors",
     "checkpoint.safetensors",
 )
+PREDICTIONS = "predictions.csv"
 SEEDS = "seeds"
 SEAL, SUBMISSIONS = "seal.json", "submissions.json"
 

@@ -9,20 +9,23 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from jaxtyping import Int64
 from safetensors.torch import save_file
+from torch import Tensor
 
 from inkproof.audit import act_on, check_images
 from inkproof.errors import InkproofError, InputError, Refused
 from inkproof.evaluation import score
 from inkproof.files import atomic_path, write_text
-from inkproof.history import History, Row
+from inkproof.history import History, Row, ending_on_ctrl_c
 from inkproof.images import ImageSet, Split, matching
-from inkproof.learner import Learner, ending_on_ctrl_c
+from inkproof.learner import Learner
 from inkproof.recipes import Recipe
 from inkproof.recipes.building import build_learner, build_schedule
 from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 from inkproof.runs.environment import describe_environment
+from inkproof.runs.predictions import write_predictions
 from inkproof.runtime import DeviceName
 
 _CHECKPOINT_PAUSE = 20  # times what writing one takes: epochs of milliseconds do not spend their time on the disk
@@ -194,7 +197,9 @@ def _write_seed(
     directory.write_json(folder / directory.RUN, {**manifest, **about_seed})
     write_text(folder / directory.RECIPE, recipe.to_toml())
     learner.history.to_csv(folder / directory.HISTORY)
-    directory.write_json(folder / directory.SCORES, _scores(learner, sides))
+    scores, predicted = _scores(learner, sides)
+    directory.write_json(folder / directory.SCORES, scores)
+    write_predictions(folder / directory.PREDICTIONS, predicted)
     of_learner = [found.as_dict() for found in learner.findings]
     directory.write_json(folder / directory.FINDINGS, {"findings": _once(findings + of_learner)})
     directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
@@ -209,21 +214,23 @@ def _once(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({finding["id"]: finding for finding in reversed(findings)}.values())[::-1]
 
 
-def _scores(learner: Learner, sides: Split) -> dict[str, Any]:
-    """Scores on each held-out side with labels, and what the training took."""
+def _scores(learner: Learner, sides: Split) -> tuple[dict[str, Any], dict[str, tuple[ImageSet, Int64[Tensor, " n"]]]]:
+    """Scores and predictions on each held-out side with labels, and what the training took."""
     result: dict[str, Any] = {}
+    predicted = {}
     for name, side in (("valid", sides.valid), ("test", sides.test)):
         result[name] = None
         if side is not None and side.labels is not None:
             outputs, labels = learner.predictor.outputs(side)
             result[name] = score(learner.head, learner.loss, outputs, labels, activation=learner.predictor.activation)
+            predicted[name] = side, learner.predictor.decode(outputs)
     result["training"] = {
         "images": len(sides.train),
         "epochs": len(learner.history),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters() if parameter.requires_grad),
         "seconds": learner.history.train_seconds,
     }
-    return result
+    return result, predicted
 
 
 def over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from safetensors.torch import load_file
 
 from inkproof.errors import InputError
@@ -16,6 +18,7 @@ from inkproof.images import ImageSet, Split, matching
 from inkproof.recipes.building import build_loss
 from inkproof.runs import directory
 from inkproof.runs.environment import describe_environment
+from inkproof.runs.predictions import read_predictions
 from inkproof.runs.run import Run, open_run
 from inkproof.runs.sides import data_options, open_sides
 from inkproof.runs.submitting import check_submitted
@@ -122,10 +125,20 @@ def _verify_scores(run: Run, manifest: dict[str, Any], sides: dict[str, ImageSet
             differs = list(_differences(recorded[name], _as_stored(again), f"{name} scores"))
             what = f"{name} scores" + (f" of seed {seed}" if len(folders) > 1 else "")
             yield Verdict(what, not differs, differs[0] if differs else f"recomputed from {len(side):,} images")
+            yield _verify_predictions(folder, name, side, member.decode(outputs), what.replace("scores", "predictions"))
     if len(folders) > 1:
         recorded = directory.read_json(run.path / directory.SCORES)
         differs = list(_differences(_without_version(recorded), _as_stored(over_seeds(by_seed)), "scores"))
         yield Verdict("scores over seeds", not differs, differs[0] if differs else "recomputed from those of the seeds")
+
+
+def _verify_predictions(
+    folder: Path, name: str, side: ImageSet, predicted: Int64[torch.Tensor, " n"], what: str
+) -> Verdict:
+    recorded = read_predictions(folder / directory.PREDICTIONS).get(name)
+    right = (predicted == torch.from_numpy(side.require_labels("verifying").copy())).numpy()
+    same = recorded is not None and np.array_equal(recorded.right, right)
+    return Verdict(what, same, f"{len(right):,} recomputed" if same else "are not what the weights say")
 
 
 def _without_version(data: dict[str, Any]) -> dict[str, Any]:

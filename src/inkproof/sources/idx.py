@@ -53,7 +53,8 @@ def _open_part(folder: Path, part: str, classes: Sequence[str] | None) -> ImageS
     if labels_path is not None:
         numbers = read_idx(labels_path, dimensions=_LABEL_DIMENSIONS)
         if len(numbers) != len(pixels):
-            raise InputError(f"{labels_path}: {len(numbers)} labels, but {path.name} holds {len(pixels)} images")
+            counts = f"{len(numbers)} labels, but {path.name} holds {len(pixels)} images"
+            raise InputError(f"{labels_path}: {counts}", finding="images-and-labels-differ")
         labels, names = name_classes(numbers.astype(np.int64), classes, where=str(labels_path))
     count, height, width = pixels.shape
     return ImageSet(pixels.reshape(count, 1, height, width), labels, classes=names, source=str(folder))
@@ -78,17 +79,19 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
         _check_size(path, shape, size)
         return np.memmap(path, np.uint8, mode="r", offset=4 + 4 * dimensions, shape=shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        damaged = None if isinstance(error, PermissionError) else "file-damaged"
+        raise InputError(f"{path}: cannot be read: {reason}", finding=damaged) from None
 
 
 def _read_packed(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     packed = path.stat().st_size
     if packed <= _GZIP_OVERHEAD:
-        raise InputError(f"{path}: is empty or cut off ({packed} bytes)")
+        raise InputError(f"{path}: is empty or cut off ({packed} bytes)", finding="file-damaged")
     with path.open("rb") as file:
         start = file.read(16)
         if start[:2] != b"\x1f\x8b":
-            raise InputError(f"{path}: is no gzip file: it begins with {start!r}")
+            raise InputError(f"{path}: is no gzip file: it begins with {start!r}", finding="file-damaged")
         file.seek(-4, 2)
         claimed = struct.unpack("<I", file.read(4))[0]  # gzip's own note of the unpacked size, modulo 2^32
     with gzip.open(path) as file:
@@ -96,7 +99,8 @@ def _read_packed(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         size = prod(shape)
         if size > packed * _MOST_DEFLATION or (size + 4 + 4 * dimensions) % 2**32 != claimed:
             _check_size(path, shape, claimed)
-            raise InputError(f"{path}: the header claims {_text(shape)} values, more than the file can hold")
+            claim = f"the header claims {_text(shape)} values, more than the file can hold"
+            raise InputError(f"{path}: {claim}", finding="file-damaged")
         values = file.read(size + 1)
     _check_size(path, shape, len(values) + 4 + 4 * dimensions)
     return np.frombuffer(values, np.uint8).reshape(shape)
@@ -105,18 +109,20 @@ def _read_packed(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 def _check_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
     """The shape that the header claims."""
     if not header:
-        raise InputError(f"{path}: is empty")
+        raise InputError(f"{path}: is empty", finding="file-damaged")
     if len(header) < 4 + 4 * dimensions or header[:2] != b"\0\0":
-        raise InputError(f"{path}: is no IDX file: it begins with {header[:16]!r}")
+        raise InputError(f"{path}: is no IDX file: it begins with {header[:16]!r}", finding="file-damaged")
     if header[2] != _UNSIGNED_BYTE or header[3] != dimensions:
         what = "images" if dimensions == _IMAGE_DIMENSIONS else "labels"
         raise InputError(
             f"{path}: holds type {header[2]:#04x} in {header[3]} dimensions; {what} are unsigned bytes (0x08) in "
-            f"{dimensions}"
+            f"{dimensions}",
+            finding="file-damaged",
         )
     shape = struct.unpack(f">{dimensions}I", header[4:])
     if 0 in shape:
-        raise InputError(f"{path}: the header claims {_text(shape)} values: it holds nothing")
+        claim = f"the header claims {_text(shape)} values: it holds nothing"
+        raise InputError(f"{path}: {claim}", finding="file-damaged")
     return shape
 
 
@@ -125,7 +131,8 @@ def _check_size(path: Path, shape: tuple[int, ...], size: int) -> None:
     if size != expected:
         raise InputError(
             f"{path}: the header claims {_text(shape)} values, {expected:,} bytes in all, but the file has {size:,}: "
-            f"it is {'cut off' if size < expected else 'longer than it says'}; get it anew"
+            f"it is {'cut off' if size < expected else 'longer than it says'}; get it anew",
+            finding="file-damaged",
         )
 
 

@@ -178,7 +178,7 @@ def _opened(path: Path) -> "Iterator[Image]":
     except Exception as error:  # Pillow's readers raise struct.error, IndexError and more on damaged files
         size = path.stat().st_size if path.exists() else 0
         reason = "is empty" if size == 0 else f"no image that can be read ({error})"
-        raise InputError(f"{path}: {reason}") from None
+        raise InputError(f"{path}: {reason}", finding="file-damaged") from None
 
 
 @contextmanager

@@ -78,7 +78,9 @@ def open_csv(
             return _with_declared(copy, classes, path)
         numbers, pixels = _read_rows(path, header)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        damaged = None if isinstance(error, PermissionError) else "file-damaged"
+        raise InputError(f"{path}: cannot be read: {reason}", finding=damaged) from None
     labels, names = (None, ()) if numbers is None else name_classes(numbers, None, where=str(path))
     images = ImageSet(pixels.reshape(-1, *real_shape), labels, classes=names, source=str(path))
     if folder is not None:
@@ -114,19 +116,21 @@ def _read_header(path: Path) -> _Header:
     with _open_text(path) as file:
         line = file.readline(_LARGEST_HEADER)
     if not line.strip():
-        raise InputError(f"{path}: line 1 is blank; it must name the columns" if line else f"{path}: is empty")
+        blank = "line 1 is blank; it must name the columns"
+        raise InputError(f"{path}: {blank if line else 'is empty'}", finding="header-wrong" if line else "file-damaged")
     if "\r" in line.rstrip("\r\n"):
         raise InputError(f"{path}: line 1 holds lone carriage returns: save the file with line feeds as line ends")
     columns = tuple(name.strip().strip('"') for name in line.strip().split(","))
     if all(re.fullmatch(r"-?[\d.]*", name) for name in columns):
-        raise InputError(f"{path}: line 1 is no header but numbers: it must be label,pixel0,pixel1,…")
+        numbers = "line 1 is no header but numbers: it must be label,pixel0,pixel1,…"
+        raise InputError(f"{path}: {numbers}", finding="header-wrong")
     has_labels = columns[0].lower() == "label"
     names = columns[has_labels:]
     if len(set(columns)) < len(columns):
         twice = next(name for number, name in enumerate(columns) if name in columns[:number])
-        raise InputError(f"{path}: line 1 names the column {twice!r} twice")
+        raise InputError(f"{path}: line 1 names the column {twice!r} twice", finding="header-wrong")
     if not names:
-        raise InputError(f"{path}: line 1 names no pixel columns")
+        raise InputError(f"{path}: line 1 names no pixel columns", finding="header-wrong")
     return _Header(columns, has_labels, _check_pixel_names(path, names, first_column=1 + has_labels))
 
 
@@ -148,7 +152,8 @@ def _check_pixel_names(path: Path, names: Sequence[str], *, first_column: int) -
         if name != wanted:
             raise InputError(
                 f"{path}: line 1, column {number + first_column} is {name!r} and should be {wanted!r}: the columns are "
-                "label (or none), then pixel0, pixel1, … in order"
+                "label (or none), then pixel0, pixel1, … in order",
+                finding="header-wrong",
             )
     return (len(names) // width, width) if width else None
 
@@ -212,18 +217,20 @@ def _explain(path: Path, header: _Header, objection: str) -> NoReturn:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise InputError(f"{path}: has a header and no rows")
+        raise InputError(f"{path}: has a header and no rows", finding="file-damaged")
     for row, line in enumerate(lines, start=1):
         place = f"{path}: line {row + 1} (row {row})"
         if not line.strip():
-            raise InputError(f"{place} is blank")
+            raise InputError(f"{place} is blank", finding="file-damaged")
         cells = line.split(",")
         if len(cells) != len(header.columns):
-            raise InputError(f"{place} has {len(cells)} columns, the header has {len(header.columns)}")
+            counts = f"has {len(cells)} columns, the header has {len(header.columns)}"
+            raise InputError(f"{place} {counts}", finding="file-damaged")
         for name, cell in zip(header.columns, cells, strict=True):
             is_label = header.has_labels and name == header.columns[0]
             if problem := _cell_problem(cell.strip(), LARGEST_LABEL if is_label else 255):
-                raise InputError(f"{place}, column {name!r}: {problem}")
+                what = "label-not-usable" if is_label else "pixel-not-usable"
+                raise InputError(f"{place}, column {name!r}: {problem}", finding=what)
     raise InputError(f"{path}: its rows cannot be read: {objection}")
 
 

@@ -26,7 +26,8 @@ def name_classes(
     wrong = np.flatnonzero((numbers < 0) | (numbers > LARGEST_LABEL))
     if len(wrong):
         row = int(wrong[0])
-        raise InputError(f"{where}: row {row + 1}: the label {numbers[row]} is outside 0..{LARGEST_LABEL}")
+        range_broken = f"the label {numbers[row]} is outside 0..{LARGEST_LABEL}"
+        raise InputError(f"{where}: row {row + 1}: {range_broken}", finding="label-not-usable")
     present, labels = np.unique(numbers, return_inverse=True)
     names = tuple(str(number) for number in present)
     if declared is None:
@@ -38,6 +39,7 @@ def name_classes(
     if len(outside):
         row = int(outside[0])
         raise InputError(
-            f"{where}: row {row + 1}: the label {numbers[row]} is outside the classes {', '.join(declared)}"
+            f"{where}: row {row + 1}: the label {numbers[row]} is outside the classes {', '.join(declared)}",
+            finding="label-not-usable",
         )
     return translated, tuple(declared)

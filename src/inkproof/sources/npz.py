@@ -49,7 +49,7 @@ def open_npz(
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except _DAMAGED as error:
-        raise InputError(f"{path}: no .npz file that can be read: {error}") from None
+        raise InputError(f"{path}: no .npz file that can be read: {error}", finding="file-damaged") from None
     declared = classes
     if declared is None and "classes" in arrays:
         declared = [str(name) for name in arrays["classes"].tolist()]
@@ -88,13 +88,16 @@ def _image_set(
         return ImageSet(pixels, classes=classes, source=str(path), notes=notes)
     labels_where = f"{path}: array {labels_name!r}"
     if numbers.shape != (len(pixels),):
-        raise InputError(f"{labels_where} has the shape {numbers.shape}; {len(pixels)} images need ({len(pixels)},)")
+        shapes = f"has the shape {numbers.shape}; {len(pixels)} images need ({len(pixels)},)"
+        raise InputError(f"{labels_where} {shapes}", finding="images-and-labels-differ")
     if numbers.dtype.kind == "f":
         whole = (np.abs(numbers) < _LARGEST_WHOLE_FLOAT) & (numbers == np.round(numbers))
-        _refuse_rows(~whole, "is no whole number", labels_where)
+        _refuse_rows(~whole, "is no whole number", labels_where, finding="label-not-usable")
         numbers = numbers.astype(np.int64)
     if numbers.dtype.kind not in "iu":
-        raise InputError(f"{labels_where} holds {numbers.dtype}: labels must be whole numbers")
+        raise InputError(
+            f"{labels_where} holds {numbers.dtype}: labels must be whole numbers", finding="label-not-usable"
+        )
     if classes is not None and "classes" in arrays:
         labels, names = numbers.astype(np.int64), tuple(classes)  # then labels are indices into those names
     else:
@@ -152,10 +155,10 @@ def _to_bytes(
     return values.astype(np.uint8), []
 
 
-def _refuse_rows(wrong: Bool[np.ndarray, " n"], problem: str, where: str) -> None:
+def _refuse_rows(wrong: Bool[np.ndarray, " n"], problem: str, where: str, *, finding: str = "pixel-not-usable") -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
-        raise InputError(f"{where}: row {int(rows[0]) + 1} {problem} ({len(rows)} such rows)")
+        raise InputError(f"{where}: row {int(rows[0]) + 1} {problem} ({len(rows)} such rows)", finding=finding)
 
 
 def _check_members(path: Path) -> None:
