@@ -194,7 +194,7 @@ def test_training_neither_reads_nor_moves_the_global_random_state(few_digits: Sp
 def test_augmentation_leaves_the_order_of_the_rows(few_digits: Split) -> None:
     plain = Learner(linear, few_digits.train, seed=3)
     augmented = Learner(linear, few_digits.train, seed=3, augment=Deformation(rotate=10))
-    for (_, labels), (_, other) in zip(plain._train_batches, augmented._train_batches, strict=True):
+    for (_, labels), (_, other) in zip(plain.training_batches, augmented.training_batches, strict=True):
         assert torch.equal(labels, other)
 
 
@@ -307,7 +307,7 @@ def test_early_stopping_waits_for_patience_and_the_best_epoch_is_kept(few_digits
     losses = []
     for lr in (0.05, 40.0, 40.0, 40.0):  # the validation loss falls once, then only rises
         losses.append(lr)
-    rates = iter(np.repeat(losses, len(learner._train_batches)))
+    rates = iter(np.repeat(losses, len(learner.training_batches)))
     history = list(
         learner.follow(learner.epochs(4, lambda step, steps: float(next(rates))), patience=2, keep_best=True)
     )

@@ -113,11 +113,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="of each clean set-up; faults are planted with two")
     parser.add_argument("--mnist", type=Path, help="a directory of MNIST's IDX files: a source more")
     parser.add_argument("--only", choices=["clean", "faults"], help="one half alone")
+    parser.add_argument("--machine", help="how the machine is named in what is written")
     parser.add_argument("--json", type=Path, help="write what was measured")
     arguments = parser.parse_args()
     started = time.perf_counter()
     print(f"{platform.platform()}, torch {torch.__version__}")
-    measured: dict[str, Any] = {"machine": platform.platform(), "torch": torch.__version__}
+    measured: dict[str, Any] = {"machine": arguments.machine or platform.platform(), "torch": torch.__version__}
     if arguments.only != "clean":
         measured["faults"] = measure_faults(2, arguments.mnist)
         for label, what in (("tuned", "sources that thresholds were set on"), ("held_out", "other sources")):

@@ -32,6 +32,11 @@ class Row:
     seconds: float
     train_seconds: float
 
+    @property
+    def rank(self) -> float:
+        """The validation loss, infinite without a validation side: the smallest is the best epoch's."""
+        return float("inf") if self.valid_loss is None else self.valid_loss
+
     def as_dict(self) -> dict[str, Any]:
         """The row as a flat dictionary, in the order of the columns."""
         return {

@@ -36,8 +36,7 @@ _SAMPLE = 128  # rows to see from what a model's outputs are
 class Learner:
     """Trains one model on one split and predicts with it.
 
-    Making one tells glibc, process-wide, to keep memory that is freed (`runtime.keep_freed_memory`, which also
-    undoes it).
+    Making one tells glibc, process-wide, to keep freed memory (`runtime.keep_freed_memory`, which also undoes it).
 
     Args:
         model: an `nn.Module`, trained in place from the weights it has; or a function that builds one, whose
@@ -50,6 +49,7 @@ class Learner:
         metrics: take outputs and targets of the whole validation side, give a number; None is accuracy.
         batch_size: images a step.
         seed: of initial weights, order, augmentation and dropout, each a stream of its own.
+        order_seed: of the order alone; None takes `seed`.
         device: "auto" takes CUDA where there is one.
         precision: "bfloat16" computes the model in mixed precision; weights and losses stay float32.
         augment: alters training images, batch by batch.
@@ -88,6 +88,7 @@ class Learner:
         metrics: Sequence[Metric] | None = None,
         batch_size: int = 64,
         seed: int = 0,
+        order_seed: int | None = None,
         device: DeviceName = "auto",
         precision: Precision = "float32",
         augment: Augmentation | None = None,
@@ -106,7 +107,7 @@ class Learner:
         self.interrupted = False
         self.lr_curve: lr_find.LRCurve | None = None
         self._best: dict[str, Any] | None = None  # of the training under way: epoch, valid_loss, weights
-        self._streams = Streams(seed)
+        self._streams = Streams(seed, shuffle=order_seed)
         self._record = audit.Record(on_finding, allow)
         self.findings = self._record.findings
         keep_freed_memory()
@@ -120,7 +121,7 @@ class Learner:
         sides = audit.side_of(self.train), audit.side_of(self.valid)
         self._record.act(audit.check_sides(*sides))
         self._record.act(audit.look("reading", audit.Reading(self.train, self.valid, sides[0], augment)))
-        self._train_batches = training_batches(
+        self.training_batches = training_batches(
             self.train,
             batch_size=batch_size,
             device=self.device,
@@ -128,7 +129,7 @@ class Learner:
             augment=augment,
             generator=self._streams["augment"],
         )
-        self._valid_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
+        self.validation_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
         inputs, labels = self._sample_rows()
@@ -174,40 +175,53 @@ class Learner:
         Raises:
             NotFinite: the loss or a gradient became NaN or infinite; the message names the step.
         """
-        steps = epochs * len(self._train_batches)
+        steps = epochs * len(self.training_batches)
         for epoch in range(done, epochs):
             before = self.state_dict()
             started = perf_counter()
             try:
-                train_loss = self._train_epoch(schedule, epoch * len(self._train_batches), steps)
+                train_loss = self._train_epoch(schedule, epoch * len(self.training_batches), steps)
                 trained = perf_counter()
-                valid_loss, metrics = self._validate()
+                judged = self._validate()
             except KeyboardInterrupt:
                 self.load_state_dict(before)
                 raise
-            row = Row(
-                epoch=len(self.history) + 1,
-                train_loss=train_loss,
-                valid_loss=valid_loss,
-                metrics=metrics,
-                seconds=perf_counter() - started,
-                train_seconds=trained - started,
-            )
-            self.history.rows.append(row)
-            yield row
+            yield self.add_row(train_loss, judged, trained - started, perf_counter() - started)
+
+    def add_row(
+        self, train_loss: float, judged: tuple[float | None, dict[str, float]], train_seconds: float, seconds: float
+    ) -> Row:
+        """Add an epoch to the history: its training loss, what `judge` gave, what training and all of it took."""
+        row = Row(len(self.history) + 1, train_loss, *judged, seconds=seconds, train_seconds=train_seconds)
+        self.history.rows.append(row)
+        return row
+
+    def finish(self, steps: int = 0) -> None:
+        """Look at what a training came to, after so many steps that were taken from outside."""
+        if steps:
+            self._steps += steps
+            audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
+        self._check_outcome()
+
+    @property
+    def written_out(self) -> WrittenOut | None:
+        """The step without autograd, where model, loss, optimiser and precision have one."""
+        if self.optimizer is None or self.precision != "float32":
+            return None
+        return write_out(self.model, self.loss, self.optimizer)
 
     def _train_epoch(self, schedule: Schedule, first_step: int, steps: int) -> float:
         """One pass over the training batches; returns the mean loss a row."""
         if isinstance(self.model, MeanImage):
-            fit_means(self.model, self._train_batches)
-            return self._loss_over(self._train_batches)
+            fit_means(self.model, self.training_batches)
+            return self._loss_over(self.training_batches)
         if self.optimizer is None:
             raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
         losses, sizes = [], []
-        written_out = write_out(self.model, self.loss, self.optimizer)
+        written_out = self.written_out
         self.model.train()
         with self._streams.as_global("model"):
-            for step, (inputs, labels) in enumerate(self._train_batches, start=first_step):
+            for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
                 set_step_values(self.optimizer, schedule(step, steps))
                 losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, written_out))
                 sizes.append(len(labels))
@@ -322,9 +336,9 @@ class Learner:
         self.interrupted = False
         try:
             for row in rows:
-                if self._best is None or _valid_loss(row) < self._best["valid_loss"]:
+                if self._best is None or row.rank < self._best["valid_loss"]:
                     weights = copy.deepcopy(self.model.state_dict()) if keep_best else None
-                    self._best = {"epoch": row.epoch, "valid_loss": _valid_loss(row), "weights": weights}
+                    self._best = {"epoch": row.epoch, "valid_loss": row.rank, "weights": weights}
                 yield row
                 if patience is not None and row.epoch - self._best["epoch"] >= patience:
                     break
@@ -351,20 +365,15 @@ class Learner:
         if self.optimizer is None:
             raise InputError("lr_find needs a model with parameters to train; a mean image has none")
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
-        state = self._streams.state_dict()
         model.train()
-        batches = chain.from_iterable(repeat(self._train_batches))
+        batches = chain.from_iterable(repeat(self.training_batches))
 
         def step(lr: float) -> float:
             set_step_values(optimizer, lr)
-            inputs, labels = next(batches)
-            return float(self._train_step(model, optimizer, inputs, labels, 0))
+            return float(self._train_step(model, optimizer, *next(batches), 0))
 
-        try:
-            with self._streams.as_global("model"):
-                self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
-        finally:
-            self._streams.load_state_dict(state)
+        with self._streams.restored(), self._streams.as_global("model"):
+            self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
         if plot and notebook_display() is not None:
             self.lr_curve.plot()
         return self.lr_curve.suggested
@@ -460,9 +469,12 @@ class Learner:
 
     def _validate(self) -> tuple[float | None, dict[str, float]]:
         """Loss and metrics over the whole validation side."""
-        if self._valid_batches is None:
+        if self.validation_batches is None:
             return None, {}
-        outputs, labels = collect_outputs(self.model, self._valid_batches, precision=self.precision)
+        return self.judge(*collect_outputs(self.model, self.validation_batches, precision=self.precision))
+
+    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[float | None, dict[str, float]]:
+        """Loss and metrics from the outputs for all validation rows and their labels."""
         targets = self._to_targets(labels, outputs)
         metrics = {name_of(metric): float(self._measure(metric, outputs, targets, labels)) for metric in self.metrics}
         return float(self.loss(outputs, targets)), metrics
@@ -485,7 +497,3 @@ class Learner:
         outputs = self._outputs_of(self._inspection.inputs)
         predicted, history = self.predictor.decode(outputs), self.history.as_dicts()
         self._record.tell(self._inspection.after(outputs, predicted, self._steps, history))
-
-
-def _valid_loss(row: Row) -> float:
-    return float("inf") if row.valid_loss is None else row.valid_loss

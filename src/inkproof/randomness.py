@@ -21,11 +21,14 @@ class Streams:
 
     Args:
         seed: any integer.
+        shuffle: seed of the stream `shuffle` alone; None takes `seed`.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, *, shuffle: int | None = None):
         self.seed = seed
         self._generators = {name: torch.Generator().manual_seed(_derive(seed, name)) for name in get_args(StreamName)}
+        if shuffle is not None:
+            self._generators["shuffle"].manual_seed(_derive(shuffle, "shuffle"))
 
     def __getitem__(self, name: StreamName) -> torch.Generator:
         return self._generators[name]
@@ -38,6 +41,15 @@ class Streams:
         """Go back to positions that `state_dict` gave."""
         for name, generator in self._generators.items():
             generator.set_state(state[name])
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """After the block every stream is where it was."""
+        state = self.state_dict()
+        try:
+            yield
+        finally:
+            self.load_state_dict(state)
 
     @contextmanager
     def as_global(self, name: StreamName) -> Iterator[None]:

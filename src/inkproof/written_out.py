@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from inkproof import heads
@@ -32,15 +32,18 @@ class WrittenOut:
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and its gradient.
         flatten: the first layer takes flattened inputs.
+
+    Attributes:
+        layers, optimizer, loss_gradient, flatten: as given.
     """
 
     def __init__(
         self, layers: list[nn.Linear], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient, *, flatten: bool
     ):
-        self._layers = layers
-        self._flatten = flatten
-        self._optimizer = optimizer
-        self._loss_gradient = loss_gradient
+        self.layers = layers
+        self.flatten = flatten
+        self.optimizer = optimizer
+        self.loss_gradient = loss_gradient
 
     @torch.no_grad()
     def step(
@@ -57,27 +60,27 @@ class WrittenOut:
             The loss before the update; None where such numbers were found, or data of another form, and nothing was
             updated.
         """
-        seen = [inputs.flatten(1) if self._flatten else inputs]
+        seen = [inputs.flatten(1) if self.flatten else inputs]
         if seen[0].ndim != 2:
             return None
-        for layer in self._layers[:-1]:
+        for layer in self.layers[:-1]:
             seen.append(_outputs_of(layer, seen[-1]).relu_())
-        outputs = _outputs_of(self._layers[-1], seen[-1])
+        outputs = _outputs_of(self.layers[-1], seen[-1])
         targets = to_targets(outputs)
         try:
-            loss, gradient = self._loss_gradient(outputs, targets)
+            loss, gradient = self.loss_gradient(outputs, targets)
         except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
             return None
         gradients = [gradient]
-        for layer, hidden in zip(self._layers[:0:-1], seen[:0:-1], strict=True):
+        for layer, hidden in zip(self.layers[:0:-1], seen[:0:-1], strict=True):
             gradients.append(torch.ops.aten.threshold_backward(gradients[-1] @ layer.weight, hidden, 0))
         if (
             check_finite
             and not torch.stack(torch._foreach_norm([loss, outputs, *seen[1:], *gradients])).max().item() < _LARGE
         ):
             return None
-        lr = self._optimizer.param_groups[0]["lr"]
-        for layer, hidden, gradient in zip(self._layers, seen, reversed(gradients), strict=True):
+        lr = self.optimizer.param_groups[0]["lr"]
+        for layer, hidden, gradient in zip(self.layers, seen, reversed(gradients), strict=True):
             layer.weight.addmm_(gradient.T, hidden, alpha=-lr)
             if layer.bias is not None:
                 layer.bias.sub_(gradient.sum(dim=0), alpha=lr)
@@ -164,9 +167,11 @@ def _loss_gradient(loss: Any) -> LossGradient | None:
 
 
 def _cross_entropy(
-    outputs: Float[Tensor, "n classes"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
+    outputs: Float[Tensor, "*nets n classes"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Its gradient is the probabilities minus the (smoothed) one-hot targets, over n."""
+    if outputs.ndim == 3 and not targets.is_floating_point():
+        return _cross_entropy_of_nets(outputs, targets, smoothing)
     logarithms = outputs.log_softmax(dim=1)
     gradient = logarithms.exp()
     if targets.is_floating_point():  # probabilities a class
@@ -182,17 +187,36 @@ def _cross_entropy(
     return loss, gradient.scatter_add_(1, targets.unsqueeze(1), step).div_(len(outputs))
 
 
-def _binary_cross_entropy(outputs: Float[Tensor, "n ..."], targets: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
+def _cross_entropy_of_nets(
+    outputs: Float[Tensor, "nets n classes"], targets: Int64[Tensor, " n"], smoothing: float
+) -> tuple[Float[Tensor, " nets"], Float[Tensor, "nets n classes"]]:
+    """The loss of each net, and its gradient."""
+    nets, count, classes = outputs.shape
+    logarithms = outputs.log_softmax(dim=2)
+    columns = targets.view(1, -1, 1).expand(nets, count, 1)
+    loss = -logarithms.gather(2, columns).mean(dim=(1, 2))
+    gradient = logarithms.exp()
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(1, 2))
+        gradient -= smoothing / classes
+    step = outputs.new_full((1, 1, 1), smoothing - 1.0).expand(nets, count, 1)
+    return loss, gradient.scatter_add_(2, columns, step).div_(count)
+
+
+def _binary_cross_entropy(outputs: Float[Tensor, "*nets n k"], targets: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
     """Its gradient is the probability minus the target, over n."""
-    loss = F.binary_cross_entropy_with_logits(outputs, targets)
-    return loss, (outputs.sigmoid() - targets).div_(outputs.numel())
+    if outputs.ndim > targets.ndim:
+        loss = F.binary_cross_entropy_with_logits(outputs, targets.expand_as(outputs), reduction="none").mean((1, 2))
+    else:
+        loss = F.binary_cross_entropy_with_logits(outputs, targets)
+    return loss, (outputs.sigmoid() - targets).div_(targets.numel())
 
 
-def _rmse_softmax(outputs: Float[Tensor, "n classes"], targets: Shaped[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+def _rmse_softmax(outputs: Float[Tensor, "*nets n classes"], targets: Shaped[Tensor, "n"]) -> tuple[Tensor, Tensor]:
     """As `by_hand.numpy_gradients.rmse_softmax` derives it."""
-    probabilities = outputs.softmax(dim=1)
-    difference = probabilities - F.one_hot(targets, outputs.shape[1])
-    loss = difference.square().mean().sqrt()
-    of_probabilities = difference / (difference.numel() * loss)
+    probabilities = outputs.softmax(dim=-1)
+    difference = probabilities - F.one_hot(targets, outputs.shape[-1])
+    loss = difference.square().mean(dim=(-2, -1)).sqrt()
+    of_probabilities = difference / (difference.numel() / loss.numel() * loss[..., None, None])
     weighted = of_probabilities * probabilities
-    return loss, weighted - probabilities * weighted.sum(dim=1, keepdim=True)
+    return loss, weighted - probabilities * weighted.sum(dim=-1, keepdim=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float, Int64, Shaped, UInt64
@@ -126,9 +127,20 @@ def side_of(data: object) -> Side | None:
     )
 
 
+_known: WeakKeyDictionary[ImageSet, Side] = WeakKeyDictionary()  # what was learnt of a set serves its next training
+
+
 def _side_of_images(images: ImageSet) -> Side:
+    if images not in _known:
+        _known[images] = _describe(images)
+    return _known[images]
+
+
+def _describe(images: ImageSet) -> Side:
+    storage, own_rows = images.storage, images.rows  # not the set itself, which would never be freed
+
     def take(rows: Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k ..."]:
-        pixels: Float[np.ndarray, "k ..."] = images.storage[rows if images.rows is None else images.rows[rows]]
+        pixels: Float[np.ndarray, "k ..."] = storage[rows if own_rows is None else own_rows[rows]]
         return pixels.astype(np.float32) / np.float32(255)
 
     return Side(

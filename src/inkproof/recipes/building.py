@@ -43,12 +43,23 @@ def build_learner(
         optimizer=partial(build_optimizer, recipe.optimizer) if recipe.optimizer else torch.optim.SGD,
         batch_size=recipe.batch_size,
         seed=seed,
+        order_seed=0 if shares_order(recipe) else None,
         device=device,
         precision=resolve_precision(recipe, device),
         augment=None if recipe.augment is None else Deformation(**recipe.augment.model_dump()),
         shuffle=recipe.shuffle,
         allow=allow,
     )
+
+
+def shares_order(recipe: Recipe) -> bool:
+    """Whether all seeds of the recipe see the same batches, so that they can be trained side by side.
+
+    Their error bar is then over initial weights alone.
+    """
+    plain = recipe.optimizer is not None and recipe.optimizer.name == "sgd"
+    plain = plain and recipe.optimizer is not None and not recipe.optimizer.momentum + recipe.optimizer.weight_decay
+    return plain and recipe.model.name in ("linear", "hidden", "deep")
 
 
 def build_head(recipe: Recipe, classes: tuple[str, ...]) -> heads.Head:

@@ -21,12 +21,13 @@ from inkproof.history import History, Row, ending_on_ctrl_c
 from inkproof.images import ImageSet, Split, matching
 from inkproof.learner import Learner
 from inkproof.recipes import Recipe
-from inkproof.recipes.building import build_learner, build_schedule
+from inkproof.recipes.building import build_learner, build_schedule, shares_order
 from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 from inkproof.runs.environment import describe_environment
 from inkproof.runs.predictions import write_predictions
 from inkproof.runtime import DeviceName
+from inkproof.seeds import can_train_together, train_together
 
 _CHECKPOINT_PAUSE = 20  # times what writing one takes: epochs of milliseconds do not spend their time on the disk
 
@@ -109,16 +110,20 @@ def train_run(
         directory.write_json(folder / directory.RUN, manifest)
         write_text(folder / directory.RECIPE, recipe.to_toml())
     scores, seen, interrupted = {}, findings, False
+    together = _train_together(recipe, sides, options)
     for seed in options.seeds:
         own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
         if not _is_finished(own):
             own.mkdir(parents=True, exist_ok=True)
             try:
-                learner = _train_seed(recipe, sides, own, seed, options, on_row)
+                learner = together.get(seed) or _train_seed(recipe, sides, own, seed, options, on_row)
             except InkproofError as error:
                 if isinstance(error, Refused) or not resume:
                     shutil.rmtree(folder)  # resuming would only meet the same error
                 raise
+            if seed in together:
+                for row in learner.history:
+                    on_row(seed, row)
             _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
         about = directory.read_json(own / directory.RUN)
         scores[seed] = directory.read_json(own / directory.SCORES)
@@ -148,6 +153,22 @@ def read_trained(run: Path) -> TrainedRun:
         findings=directory.read_json(run / directory.FINDINGS)["findings"],
         interrupted=about["interrupted"],
     )
+
+
+def _train_together(recipe: Recipe, sides: Split, options: TrainingOptions) -> dict[int, Learner]:
+    """All seeds trained side by side, by seed; none where they are better trained one after another."""
+    whole = options.patience is None and not options.keep_best
+    if len(options.seeds) == 1 or not whole or not shares_order(recipe):
+        return {}
+    learners = {
+        seed: build_learner(recipe, sides.train, sides.valid, seed=seed, device=options.device, allow=options.allow)
+        for seed in options.seeds
+    }
+    every = list(learners.values())
+    if not can_train_together(every):
+        return {}
+    done = train_together(every, recipe.epochs_for(len(sides.train)), build_schedule(recipe))
+    return learners if done else {}
 
 
 def _train_seed(

@@ -1,0 +1,71 @@
+"""Many seeds of one recipe, trained side by side where that is faster: small nets of linear layers under plain SGD.
+
+Their batches are the same, so that one pass over the data serves all; what differs is where each net begins. Other
+models are trained one after another: on a processor convolutions of several nets side by side took longer than in turn.
+"""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+
+from inkproof.learner import Learner
+from inkproof.optimizers import set_step_values
+from inkproof.schedules import Schedule
+from inkproof.stacked import StackedNets, can_be_stacked
+
+
+def can_train_together(learners: Sequence[Learner]) -> bool:
+    """Whether these Learners, alike but for their initial weights, can be trained side by side."""
+    return can_be_stacked([learner.written_out for learner in learners])
+
+
+def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule) -> bool:
+    """Train Learners side by side on the batches of the first; each gets its weights, rows and findings.
+
+    Args:
+        learners: alike but for their initial weights, as `can_train_together` has it.
+        epochs: how many.
+        schedule: learning rate of each step.
+
+    Returns:
+        Whether it was done: False where numbers left what float32 holds; the Learners are then as they were.
+    """
+    nets = [written_out for learner in learners if (written_out := learner.written_out) is not None]
+    stacked, first = StackedNets(nets), learners[0]
+    optimizer, batches = nets[0].optimizer, first.training_batches
+    steps = epochs * len(batches)
+    rows: list[tuple[torch.Tensor, list[tuple[float | None, dict[str, float]]], float, float]] = []
+    for epoch in range(epochs):
+        started = perf_counter()
+        losses, sizes = [], []
+        for step, (inputs, labels) in enumerate(batches, start=epoch * len(batches)):
+            set_step_values(optimizer, schedule(step, steps))
+            shape = torch.empty(len(labels), first.head.outputs)
+            loss = stacked.step(inputs, first.head.targets(labels, shape), optimizer.param_groups[0]["lr"])
+            if loss is None:
+                return False
+            losses.append(loss)
+            sizes.append(len(labels))
+        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        trained = perf_counter()
+        judged = _judge(learners, stacked)
+        rows.append((weights @ torch.stack(losses).double(), judged, trained - started, perf_counter() - started))
+    stacked.write_back()
+    for number, learner in enumerate(learners):
+        for means, judged, train_seconds, seconds in rows:
+            share = 1 / len(learners)  # of the time that all took
+            learner.add_row(float(means[number]), judged[number], train_seconds * share, seconds * share)
+        learner.finish(steps)
+    return True
+
+
+def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:
+    """Validation loss and metrics of each."""
+    batches = learners[0].validation_batches
+    if batches is None:
+        return [(None, {}) for _ in learners]
+    parts = [(stacked.outputs(inputs), labels) for inputs, labels in batches]
+    outputs = torch.cat([part for part, _ in parts], dim=1)
+    labels = torch.cat([part for _, part in parts])
+    return [learner.judge(one.contiguous(), labels) for learner, one in zip(learners, outputs, strict=True)]

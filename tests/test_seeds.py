@@ -1,0 +1,75 @@
+"""Seeds trained side by side: each equals its lone training, to rounding; what cannot be stacked is trained in turn."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Result
+from safetensors.torch import load_file
+
+from inkproof.images import Split
+from inkproof.learner import Learner
+from inkproof.recipes import load_recipe
+from inkproof.recipes.building import build_learner, build_schedule
+from inkproof.seeds import can_train_together, train_together
+
+Command = Callable[..., Result]
+RECIPES = ["linear", "linear-cross-entropy", "hidden-cross-entropy", "hidden-softmax", "deep", "logistic-torch"]
+
+
+def learners(name: str, sides: Split, seeds: int = 3) -> list[Learner]:
+    recipe = load_recipe(name)
+    if recipe.classes is not None:
+        sides = Split(*(side.with_classes(recipe.classes, rest="drop") for side in (sides.train, sides.valid)))  # type: ignore[union-attr]
+    return [build_learner(recipe, sides.train, sides.valid, seed=seed) for seed in range(seeds)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_seed_equals_its_lone_training(name: str, few_digits: Split) -> None:
+    together, alone = learners(name, few_digits), learners(name, few_digits)
+    if not can_train_together(together):
+        pytest.skip("this recipe is trained in turn")
+    schedule = build_schedule(load_recipe(name))
+    assert train_together(together, 3, schedule)
+    for stacked, lone in zip(together, alone, strict=True):
+        list(lone.follow(lone.epochs(3, schedule)))
+        for name_, tensor in lone.model.state_dict().items():
+            torch.testing.assert_close(stacked.model.state_dict()[name_], tensor, rtol=1e-4, atol=1e-5)
+        for one, other in zip(stacked.history, lone.history, strict=True):
+            assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+            assert one.valid_loss == pytest.approx(other.valid_loss, rel=1e-4)
+            assert one.metrics == pytest.approx(other.metrics, abs=0.011)
+        told = [[one.id for one in each.findings if one.id != "best-of-many"] for each in (stacked, lone)]
+        assert told[0] == told[1]
+
+
+def test_the_nets_of_the_ladder_can_be_stacked(few_digits: Split) -> None:
+    for name in ("linear-cross-entropy", "hidden-cross-entropy"):
+        assert can_train_together(learners(name, few_digits))
+    for name in ("conv-he", "accurate"):
+        assert not can_train_together(learners(name, few_digits))
+    assert not can_train_together(learners("hidden-cross-entropy", few_digits, seeds=1))
+
+
+def test_numbers_that_leave_float32_are_left_to_lone_trainings(few_digits: Split) -> None:
+    every = learners("hidden-cross-entropy", few_digits)
+    before = [parameter.clone() for parameter in every[0].model.parameters()]
+    assert not train_together(every, 3, lambda step, steps: 1e20)
+    assert all(torch.equal(a, b) for a, b in zip(before, every[0].model.parameters(), strict=True))
+    assert len(every[0].history) == 0
+
+
+def test_a_run_of_several_seeds_holds_what_lone_runs_hold(inkproof: Command, tmp_path: Path) -> None:
+    options = ["train", "--recipe", "hidden-cross-entropy", "--epochs", "3"]
+    result = inkproof(*options, "--seeds", "3", "--out", tmp_path / "three", "--json")
+    assert result.code == 0
+    assert inkproof(*options, "--seed", "2", "--out", tmp_path / "two").code == 0
+    one, other = (load_file(path / "weights.safetensors") for path in (tmp_path / "three/seeds/2", tmp_path / "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-5)
+    assert [len(history) for history in result.json["history"].values()] == [3, 3, 3]
+    scores = json.loads((tmp_path / "three/scores.json").read_text())
+    assert len(scores["test"]["accuracy_by_seed"]) == 3
+    assert inkproof("verify", tmp_path / "three", "--retrain").code == 0
