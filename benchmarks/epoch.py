@@ -3,7 +3,8 @@
     python benchmarks/epoch.py [--epochs 10] [--blocks 3]
 
 The job: 784-30-10, ReLU, cross entropy, 33,600 rows, batch 256, plain SGD. numpy reads float32 rows in file order;
-inkproof reads uint8 images, in file order and shuffled, and checks every step. Each runs its epochs in a block, and
+inkproof the same rows, then uint8 images, in file order and shuffled, and checks every step. The two large products
+of a step alone, in torch, are the floor. Each runs its epochs in a block, and
 the blocks take turns: epochs in turn would let the idle threads of one library, which wait spinning, slow the other.
 Medians over all counted epochs are printed. The rows are made up: time does not depend on what they show.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.utils.data import TensorDataset
 
 from inkproof import ImageSet, Learner, models, schedules
 
@@ -49,11 +51,22 @@ def numpy_epochs(pixels: np.ndarray, labels: np.ndarray) -> Iterator[None]:
         yield
 
 
-def inkproof_epochs(images: ImageSet, epochs: int, *, shuffle: bool) -> Iterator[None]:
+def product_epochs(inputs: torch.Tensor) -> Iterator[None]:
+    """The products of the first layer alone, forward and backward, one epoch a `next`."""
+    weights, error = torch.randn(HIDDEN, 784), torch.randn(HIDDEN, BATCH)
+    while True:
+        for start in range(0, len(inputs), BATCH):
+            rows = inputs[start : start + BATCH]
+            _ = weights @ rows.T
+            _ = error[:, : len(rows)] @ rows
+        yield
+
+
+def inkproof_epochs(data: ImageSet | TensorDataset, epochs: int, *, shuffle: bool) -> Iterator[None]:
     """Train with a Learner, one epoch a `next`; no validation side, as in the numpy loop."""
     learner = Learner(
-        lambda: models.hidden(images.shape, CLASSES, units=HIDDEN),
-        images,
+        lambda: models.hidden((1, 28, 28), CLASSES, units=HIDDEN),
+        data,
         batch_size=BATCH,
         optimizer=lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, fused=True),
         shuffle=shuffle,
@@ -74,10 +87,14 @@ def main() -> None:
     pixels = random.integers(0, 256, (ROWS, 1, 28, 28)).astype(np.uint8)
     labels = random.integers(0, CLASSES, ROWS)
     images = ImageSet(pixels, labels)
+    inputs = torch.from_numpy(pixels.reshape(ROWS, -1).astype(np.float32) / np.float32(255))
+    rows = TensorDataset(inputs, torch.from_numpy(labels))
     loops = {
         "numpy, file order": numpy_epochs(pixels, labels),
-        "inkproof, file order": inkproof_epochs(images, total, shuffle=False),
-        "inkproof, shuffled": inkproof_epochs(images, total, shuffle=True),
+        "the products alone": product_epochs(inputs),
+        "inkproof, float32 rows, file order": inkproof_epochs(rows, total, shuffle=False),
+        "inkproof, images, file order": inkproof_epochs(images, total, shuffle=False),
+        "inkproof, images, shuffled": inkproof_epochs(images, total, shuffle=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(options.blocks):

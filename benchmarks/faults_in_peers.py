@@ -109,6 +109,7 @@ def job(change: Job) -> Job:
 
 
 def with_fastai(asked: Job) -> None:
+    import fastai.callback.progress  # noqa: F401  # it gives Learner its no_bar
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader as FastLoader
     from fastai.learner import Learner
@@ -169,8 +170,8 @@ def with_keras(asked: Job) -> None:
     for _ in range(2 if asked["twice"] else 1):
         model.compile(
             keras.optimizers.SGD(asked["lr"]),
-            loss=lambda y, p: asked["loss"](p, y.squeeze(-1) if asked["metric"] else y),
-            metrics=[lambda y, p, one=one: one(p, y.squeeze(-1)) for one in metrics],
+            loss=lambda y, p: asked["loss"](p, y.squeeze(-1).long() if asked["loss"] is F.cross_entropy else y),
+            metrics=[lambda y, p, one=one: one(p, y.squeeze(-1).long()) for one in metrics],
         )
         sides = {name: tuple(part.numpy() for part in asked[name]) for name in ("train", "valid")}
         model.fit(
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     peer = PEERS[arguments.peer]
-    said(peer, {})  # what a library says once, at its first use, is about no fault
+    peer(job({}))  # must work; and what a library says once, at its first use, is about no fault
     usual = set(said(peer, {}))
     result = {}
     for name, change in planted().items():

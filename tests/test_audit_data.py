@@ -208,6 +208,12 @@ def test_errors_of_opening_name_findings_that_are_explained() -> None:
     assert len(named) == 5
 
 
+def test_rows_that_are_counted_from_1_on_both_sides_share_no_source(digits: ImageSet) -> None:
+    labels = digits.require_labels("here")
+    sides = [ImageSet(digits.pixels[part], labels[part]) for part in (slice(0, 1200), slice(1200, None))]
+    assert check_images(*sides) == []
+
+
 def test_every_check_explains_itself() -> None:
     for one in catalogue():
         assert one.means.endswith("."), one.id

@@ -59,6 +59,11 @@ def test_the_page_of_detection_is_what_was_measured() -> None:
     assert page == _script("make_detection_page").write_page(), "run docs/make_detection_page.py"
 
 
+def test_the_page_of_benchmarks_is_what_was_measured() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert page == _script("make_benchmarks_page").write_page(), "run docs/make_benchmarks_page.py"
+
+
 def test_the_page_of_findings_is_the_catalogue() -> None:
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     assert page == _script("make_findings_page").write_page(), "run docs/make_findings_page.py"

@@ -55,15 +55,16 @@ class StackedNets:
         gradients = [gradient.transpose(1, 2).contiguous()]
         for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
             gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
-        if not torch.stack(torch._foreach_norm([loss, outputs, *seen, *gradients])).max().item() < _LARGE:
-            return None
         gradients.reverse()
+        sums = [gradient.sum(dim=2) for gradient in gradients]
+        if not abs(torch.cat([loss, *(total.flatten() for total in sums)]).sum().item()) < _LARGE:
+            return None
         self._weights[0].view(-1, flat.shape[1]).addmm_(gradients[0].flatten(0, 1), flat, alpha=-lr)
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-lr)
-        for bias, gradient in zip(self._biases, gradients, strict=True):
+        for bias, total in zip(self._biases, sums, strict=True):
             if bias is not None:
-                bias.sub_(gradient.sum(dim=2), alpha=lr)
+                bias.sub_(total, alpha=lr)
         return loss
 
     @torch.no_grad()

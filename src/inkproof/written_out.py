@@ -44,6 +44,10 @@ class WrittenOut:
         self.flatten = flatten
         self.optimizer = optimizer
         self.loss_gradient = loss_gradient
+        # The same memory without autograd's view of it, and found once: a step is short.
+        self._parameters = [
+            (layer.weight.detach(), None if layer.bias is None else layer.bias.detach()) for layer in layers
+        ]
 
     @torch.no_grad()
     def step(
@@ -60,43 +64,39 @@ class WrittenOut:
             The loss before the update; None where such numbers were found, or data of another form, and nothing was
             updated.
         """
-        seen = [inputs.flatten(1) if self.flatten else inputs]
-        if seen[0].ndim != 2:
+        flat = inputs.flatten(1) if self.flatten else inputs
+        if flat.ndim != 2:
             return None
-        for layer in self.layers[:-1]:
-            seen.append(_outputs_of(layer, seen[-1]).relu_())
-        outputs = _outputs_of(self.layers[-1], seen[-1])
+        # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`.
+        seen = [flat.T]
+        for weight, bias in self._parameters[:-1]:
+            seen.append(_layer(weight, bias, seen[-1]).relu_())
+        outputs = _layer(*self._parameters[-1], seen[-1]).T
         targets = to_targets(outputs)
         try:
             loss, gradient = self.loss_gradient(outputs, targets)
         except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
             return None
-        gradients = [gradient]
-        for layer, hidden in zip(self.layers[:0:-1], seen[:0:-1], strict=True):
-            gradients.append(torch.ops.aten.threshold_backward(gradients[-1] @ layer.weight, hidden, 0))
-        if (
-            check_finite
-            and not torch.stack(torch._foreach_norm([loss, outputs, *seen[1:], *gradients])).max().item() < _LARGE
-        ):
+        gradients = [gradient.T]
+        for (weight, _), hidden in zip(self._parameters[:0:-1], seen[:0:-1], strict=True):
+            gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], hidden, 0))
+        gradients.reverse()
+        sums = [gradient.sum(dim=1) for gradient in gradients]
+        # A number that is not finite, in any net before this step, is not finite in these sums either.
+        if check_finite and not abs(torch.cat([loss.view(1), *sums]).sum().item()) < _LARGE:
             return None
         lr = self.optimizer.param_groups[0]["lr"]
-        for layer, hidden, gradient in zip(self.layers, seen, reversed(gradients), strict=True):
-            layer.weight.addmm_(gradient.T, hidden, alpha=-lr)
-            if layer.bias is not None:
-                layer.bias.sub_(gradient.sum(dim=0), alpha=lr)
+        for (weight, bias), hidden, gradient, total in zip(self._parameters, seen, gradients, sums, strict=True):
+            weight.addmm_(gradient, hidden.T, alpha=-lr)
+            if bias is not None:
+                bias.sub_(total, alpha=lr)
         return loss
 
 
-def _outputs_of(layer: nn.Linear, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
-    """The layer's outputs, by the product in which its few outputs are the rows: up to twice as fast as `F.linear`."""
-    bias: Tensor | None = layer.bias  # torch's stub knows no None
-    if bias is None:
-        return (layer.weight @ inputs.T).T
-    return torch.addmm(bias.unsqueeze(1), layer.weight, inputs.T).T
-
-
-def _largest_norm(tensors: list[Tensor]) -> float:
-    return torch.stack(torch._foreach_norm(tensors)).max().item()
+def _layer(
+    weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, inputs: Float[Tensor, "inputs n"]
+) -> Float[Tensor, "outputs n"]:
+    return weight @ inputs if bias is None else torch.addmm(bias.unsqueeze(1), weight, inputs)
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
@@ -192,15 +192,16 @@ def _cross_entropy_of_nets(
 ) -> tuple[Float[Tensor, " nets"], Float[Tensor, "nets n classes"]]:
     """The loss of each net, and its gradient."""
     nets, count, classes = outputs.shape
-    logarithms = outputs.log_softmax(dim=2)
-    columns = targets.view(1, -1, 1).expand(nets, count, 1)
-    loss = -logarithms.gather(2, columns).mean(dim=(1, 2))
-    gradient = logarithms.exp()
+    logarithms = outputs.transpose(1, 2).log_softmax(dim=1)  # classes by rows, as the products gave them
+    places = targets.view(1, 1, -1).expand(nets, 1, count)
+    loss = -logarithms.gather(1, places).mean(dim=(1, 2))
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(1, 2))
+    gradient = logarithms.exp_()
+    if smoothing:
         gradient -= smoothing / classes
-    step = outputs.new_full((1, 1, 1), smoothing - 1.0).expand(nets, count, 1)
-    return loss, gradient.scatter_add_(2, columns, step).div_(count)
+    step = outputs.new_full((1, 1, 1), smoothing - 1.0).expand(nets, 1, count)
+    return loss, gradient.scatter_add_(1, places, step).div_(count).transpose(1, 2)
 
 
 def _binary_cross_entropy(outputs: Float[Tensor, "*nets n k"], targets: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,107 @@
+"""Write docs/benchmarks.md and docs/growth.svg from what the benchmarks measured.
+
+python benchmarks/peers.py --data DIR --python fastai=ENV/bin/python … --json docs/benchmarks.json
+python benchmarks/growth.py --json docs/growth.json
+python docs/make_benchmarks_page.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE, CHART = HERE / "benchmarks.md", HERE / "growth.svg"
+JOBS = {
+    "linear": "784-10, cross entropy, plain SGD, batch 256",
+    "hidden": "784-30-10 with ReLU, cross entropy, plain SGD, batch 256",
+    "conv": "five convolutions of stride 2, cross entropy, SGD, batch 256",
+}
+HEAD = """# Benchmarks
+
+## Other libraries on the ladder's jobs
+
+`python benchmarks/peers.py`, {machine}: 33,600 rows of MNIST, 8,400 to validate
+on after each epoch. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds; figures
+are medians. Ratios are to inkproof. A process is a whole one: it starts, imports, reads the arrays, trains 5 epochs (3
+of the convolutional net) and ends.
+"""
+GROWTH = """## How cost grows
+
+`python benchmarks/growth.py`, {machine}: the net of one hidden layer, batch 256 (for several seeds, the recipe
+`hidden-cross-entropy`), on made-up images; each size in a process of its own, which also makes the images. Building is
+making a Learner with all checks of the audit.
+
+![Seconds an epoch and memory by rows, by pixels, by seeds](growth.svg)
+"""
+
+
+def write_page() -> str:
+    """The text of the page."""
+    peers, growth = (json.loads((HERE / name).read_text()) for name in ("benchmarks.json", "growth.json"))
+    parts = [HEAD.format(**peers)]
+    for job, about in JOBS.items():
+        rows = [row for row in peers["rows"] if row["job"] == job]
+        parts += [f"### {job}: {about}\n", _peers(rows), ""]
+    parts += [GROWTH.format(**growth), _growth(growth)]
+    return "\n".join(parts)
+
+
+def _peers(rows: list[dict[str, Any]]) -> str:
+    own = next(row for row in rows if row["library"] == "inkproof")
+    lines = [
+        "| library | seconds an epoch | ratio | seconds of a process | ratio | peak memory, MB | accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratios = [f"{row[key] / own[key]:.1f}×" for key in ("epoch", "process")]
+        lines.append(
+            f"| {row['library']} | {row['epoch']:.3f} | {ratios[0]} | {row['process']:.1f} | {ratios[1]} "
+            f"| {row['megabytes']:.0f} | {row['accuracy']:.2%} |"
+        )
+    return "\n".join(lines)
+
+
+def _growth(growth: dict[str, Any]) -> str:
+    lines = [
+        "| rows | image | seeds | seconds an epoch | building, seconds | peak memory, MB | of them pixels |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    seen = set()
+    for row in [*growth["rows"], *growth["sides"], *growth["seeds"]]:
+        key = row["rows"], row["side"], row["seeds"]
+        if key not in seen:
+            seen.add(key)
+            lines.append(
+                f"| {row['rows']:,} | {row['side']}×{row['side']} | {row['seeds']} | {row['epoch']:.3f} "
+                f"| {row['built']:.1f} | {row['megabytes']:.0f} | {row['pixels_megabytes']:.0f} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def draw() -> None:
+    """The chart of growth."""
+    from matplotlib.figure import Figure
+
+    growth = json.loads((HERE / "growth.json").read_text())
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    places = figure.subplots(1, 4)
+    for axes, (name, key, value, label) in zip(
+        places,
+        (
+            ("rows", "rows", "epoch", "seconds an epoch"),
+            ("rows", "rows", "megabytes", "peak memory, MB"),
+            ("sides", "side", "epoch", "seconds an epoch"),
+            ("seeds", "seeds", "epoch", "seconds an epoch"),
+        ),
+        strict=True,
+    ):
+        across = [row[key] ** 2 if key == "side" else row[key] for row in growth[name]]
+        axes.loglog(across, [row[value] for row in growth[name]], "o-")
+        axes.set(xlabel="pixels" if key == "side" else key, ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.savefig(CHART, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    PAGE.write_text(write_page(), encoding="utf-8")
+    draw()
