@@ -72,4 +72,5 @@ def test_a_run_of_several_seeds_holds_what_lone_runs_hold(inkproof: Command, tmp
     assert [len(history) for history in result.json["history"].values()] == [3, 3, 3]
     scores = json.loads((tmp_path / "three/scores.json").read_text())
     assert len(scores["test"]["accuracy_by_seed"]) == 3
+    assert result.json["findings"] == [], "all seeds are reported: none is the best of many"
     assert inkproof("verify", tmp_path / "three", "--retrain").code == 0

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inkproof.audit import act_on, check_images
+from inkproof.audit import act_on, check_images, explain
 from inkproof.errors import InkproofError, InputError, Refused
 from inkproof.evaluation import score
 from inkproof.files import atomic_path, write_text
@@ -221,7 +221,8 @@ def _write_seed(
     scores, predicted = _scores(learner, sides)
     directory.write_json(folder / directory.SCORES, scores)
     write_predictions(folder / directory.PREDICTIONS, predicted)
-    of_learner = [found.as_dict() for found in learner.findings]
+    # A run reports every seed that it trained: that they were judged by the same images is no finding of it.
+    of_learner = [found.as_dict() for found in learner.findings if explain(found.id).moment != "lineage"]
     directory.write_json(folder / directory.FINDINGS, {"findings": _once(findings + of_learner)})
     directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
     with atomic_path(folder / directory.WEIGHTS) as temporary:
