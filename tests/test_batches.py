@@ -65,29 +65,16 @@ def test_memory_mapped_images_give_the_same_batches(tmp_path: Path, digits: Imag
             assert torch.equal(first, second)
 
 
-def test_pixels_are_not_copied_for_one_pass_on_the_cpu() -> None:
+def test_pixels_are_not_copied_for_the_cpu() -> None:
     images = numbered(50)
     batches = Batches(images, batch_size=10, device=CPU)
     assert batches._pixels.data_ptr() == images.storage.ctypes.data
 
 
-def test_small_data_is_scaled_once_for_all_passes_and_all_its_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = numbered(50)
-    once = Batches(images, batch_size=10, device=CPU)
-    often = Batches(images, batch_size=10, device=CPU, repeated=True)
-    part = Batches(images.subset(np.arange(20)), batch_size=10, device=CPU)
-    assert often._pixels.dtype == torch.float32
-    assert part._pixels.data_ptr() == often._pixels.data_ptr()
-    for (inputs, _), (scaled, _) in zip(once, often, strict=True):
-        assert torch.equal(inputs, scaled)
-    monkeypatch.setattr("inkproof.batches._MOST_SCALED", 10)
-    assert Batches(numbered(50), batch_size=10, device=CPU, repeated=True)._pixels.dtype == torch.uint8
-
-
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_what_is_written_into_a_batch_is_gone_in_the_next_pass(shuffled: bool) -> None:
     generator = torch.Generator().manual_seed(0) if shuffled else None
-    batches = Batches(numbered(30), batch_size=7, device=CPU, shuffle=generator, repeated=True)
+    batches = Batches(numbered(30), batch_size=7, device=CPU, shuffle=generator)
     sums = []
     for _ in range(2):
         sums.append(sum(float(inputs.sum()) for inputs, _ in batches))

@@ -25,13 +25,9 @@ Data = ImageSet | Dataset[Any] | DataLoader[Any]
 
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _SHARE_OF_FREE_MEMORY = 0.5
-_MOST_SCALED = (
-    160 << 20
-)  # bytes: up to 52,000 images of 28×28 are scaled once for all epochs, and not anew in each batch
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
 _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionary()
-_scaled: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()  # likewise, as float32 in 0..1, on the CPU
 
 
 @runtime_checkable
@@ -58,7 +54,6 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
-        repeated: there will be many passes: small data on the CPU is scaled once for all of them.
     """
 
     def __init__(
@@ -70,7 +65,6 @@ class Batches:
         shuffle: torch.Generator | None = None,
         augment: Augmentation | None = None,
         generator: torch.Generator | None = None,
-        repeated: bool = False,
     ):
         self.images = images
         self.batch_size = batch_size
@@ -82,8 +76,6 @@ class Batches:
         self._labels = torch.from_numpy(labels.copy()).to(device)
         self._rows = torch.arange(len(images)) if images.rows is None else torch.from_numpy(images.rows)
         self._pixels = _pixels_on(images, device)
-        if device.type == "cpu":
-            self._pixels = _scaled_once(images, self._pixels, make=repeated)
 
     @property
     def rows(self) -> int:
@@ -102,8 +94,7 @@ class Batches:
             rows = self._rows[order]
         labels = self._labels if self.shuffle is None else self._labels[order.to(self.device)]
         for pixels, (start, stop) in self._pixel_batches(rows):
-            scaled = pixels if pixels.dtype == torch.float32 else pixels.to(torch.float32).mul_(1 / 255)
-            inputs = scaled.view(-1, *self.images.shape)
+            inputs = pixels.to(torch.float32).mul_(1 / 255).view(-1, *self.images.shape)
             if self.augment is not None:
                 assert self.generator is not None, "an augmentation needs a stream to draw from"
                 inputs = self.augment(inputs, self.generator)
@@ -112,16 +103,15 @@ class Batches:
     def _bounds(self) -> list[tuple[int, int]]:
         return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
 
-    def _pixel_batches(self, rows: Int64[Tensor, " n"]) -> Iterator[tuple[Shaped[Tensor, "b pixels"], tuple[int, int]]]:
-        """The flat images of each batch on the device, uint8 or scaled, and where in the pass they stand."""
+    def _pixel_batches(self, rows: Int64[Tensor, " n"]) -> Iterator[tuple[UInt8[Tensor, "b pixels"], tuple[int, int]]]:
+        """The flat uint8 images of each batch on the device, and where in the pass they stand."""
         bounds = self._bounds()
         if self._pixels.device == self.device:
             in_file_order = self.shuffle is None and self.images.rows is None
             rows = rows.to(self.device)
             for start, stop in bounds:
                 if in_file_order:
-                    part = self._pixels[start:stop]  # a model may write into its inputs: never into these
-                    yield part.clone() if part.dtype == torch.float32 else part, (start, stop)
+                    yield self._pixels[start:stop], (start, stop)
                 else:
                     yield self._pixels.index_select(0, rows[start:stop]), (start, stop)
             return
@@ -233,13 +223,7 @@ def training_batches(
     """
     if isinstance(data, ImageSet):
         return Batches(
-            data,
-            batch_size=batch_size,
-            device=device,
-            shuffle=shuffle,
-            augment=augment,
-            generator=generator,
-            repeated=True,
+            data, batch_size=batch_size, device=device, shuffle=shuffle, augment=augment, generator=generator
         )
     if augment is not None:
         raise InputError("augment works on ImageSets alone: alter the images in the dataset itself")
@@ -298,15 +282,6 @@ def _pixels_on(images: ImageSet, device: torch.device) -> UInt8[Tensor, "m pixel
             return in_place
         copies[device] = in_place.to(device)
     return copies[device]
-
-
-def _scaled_once(images: ImageSet, pixels: UInt8[Tensor, "m pixels"], *, make: bool) -> Shaped[Tensor, "m pixels"]:
-    """The pixels as float32 in 0..1, where they are few or were scaled before; else as they are."""
-    if images.store not in _scaled:
-        if not make or 4 * pixels.numel() > _MOST_SCALED:
-            return pixels
-        _scaled[images.store] = pixels.to(torch.float32).mul_(1 / 255)
-    return _scaled[images.store]
 
 
 def _fits(tensor: Tensor, device: torch.device) -> bool:
