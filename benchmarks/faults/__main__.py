@@ -21,9 +21,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import nets  # noqa: F401  # what it plants is registered as it is imported
+import rows  # noqa: F401
 import torch
+from claims import NOT_PLANTED
 from clean import clean_runs, setups
-from planted import FAULTS, NOT_PLANTED, Fault
+from fault import FAULTS, Fault
 from sources import TUNED_ON, sources
 
 from inkproof import ImageSet, audit

@@ -93,7 +93,7 @@ def check_images(train: Checkable, valid: Checkable | None = None, test: Checkab
 
 def check_sides(train: Side | None, valid: Side | None = None, test: Side | None = None) -> list[Finding]:
     """All checks of data, of sides that `side_of` described; the same sides are looked at once."""
-    if train is None:
+    if train is None or train in (valid, test):  # a side that is kept for itself would never be freed
         return look("data", Sides(train, valid, test))
     seen = _checked.setdefault(train, [])
     asked = (valid, test, len(catalogue()))
