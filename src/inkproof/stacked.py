@@ -50,9 +50,8 @@ class StackedNets:
         """
         flat = inputs.flatten(1) if self._flatten else inputs
         seen = self._hidden(flat)
-        outputs = self._last(flat, seen).transpose(1, 2)
-        loss, gradient = self._loss_gradient(outputs, targets)
-        gradients = [gradient.transpose(1, 2).contiguous()]
+        loss, gradient = self._loss_gradient(self._last(flat, seen), targets)
+        gradients = [gradient]
         for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
             gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
         gradients.reverse()

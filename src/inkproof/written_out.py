@@ -5,6 +5,7 @@ time. What is taught in `by_hand` is done here with torch's own operations, upda
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 from inkproof import heads
 from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
+from inkproof.runtime import one_thread
 
 _LARGE = 1e15  # float32 ends at 3e38: the product of two norms below this is finite
+_SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes outputs and targets of a batch, gives the loss and its gradient for the outputs."""
+"""Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
+them; gives the loss of each net and its gradient for the outputs. Raises a RuntimeError for targets it cannot take."""
 
 
 class WrittenOut:
@@ -44,10 +48,11 @@ class WrittenOut:
         self.flatten = flatten
         self.optimizer = optimizer
         self.loss_gradient = loss_gradient
-        # The same memory without autograd's view of it, and found once: a step is short.
-        self._parameters = [
-            (layer.weight.detach(), None if layer.bias is None else layer.bias.detach()) for layer in layers
-        ]
+        # The same memory without autograd's view of it, biases as columns; found once, since a step is short.
+        self._weights = [layer.weight.detach() for layer in layers]
+        self._biases = [None if layer.bias is None else layer.bias.detach().unsqueeze(1) for layer in layers]
+        small = all(weight.numel() <= _SMALL for weight in self._weights[1:])
+        self._threads = one_thread if small else nullcontext  # for all but the first layer, whose inputs are many
 
     @torch.no_grad()
     def step(
@@ -67,36 +72,44 @@ class WrittenOut:
         flat = inputs.flatten(1) if self.flatten else inputs
         if flat.ndim != 2:
             return None
-        # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`.
+        weights, biases = self._weights, self._biases
+        # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
+        # softmax over rows ten times as fast as one over columns.
         seen = [flat.T]
-        for weight, bias in self._parameters[:-1]:
-            seen.append(_layer(weight, bias, seen[-1]).relu_())
-        outputs = _layer(*self._parameters[-1], seen[-1]).T
-        targets = to_targets(outputs)
-        try:
-            loss, gradient = self.loss_gradient(outputs, targets)
-        except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
-            return None
-        gradients = [gradient.T]
-        for (weight, _), hidden in zip(self._parameters[:0:-1], seen[:0:-1], strict=True):
-            gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], hidden, 0))
-        gradients.reverse()
-        sums = [gradient.sum(dim=1) for gradient in gradients]
-        # A number that is not finite, in any net before this step, is not finite in these sums either.
-        if check_finite and not abs(torch.cat([loss.view(1), *sums]).sum().item()) < _LARGE:
-            return None
-        lr = self.optimizer.param_groups[0]["lr"]
-        for (weight, bias), hidden, gradient, total in zip(self._parameters, seen, gradients, sums, strict=True):
-            weight.addmm_(gradient, hidden.T, alpha=-lr)
-            if bias is not None:
-                bias.sub_(total, alpha=lr)
+        outputs = _layer(weights[0], biases[0], seen[0])
+        with self._threads():
+            for weight, bias in zip(weights[1:], biases[1:], strict=True):
+                seen.append(outputs.relu_())
+                outputs = _layer(weight, bias, seen[-1])
+            targets = to_targets(outputs.T)
+            try:
+                loss, gradient = self.loss_gradient(outputs, targets)
+            except (
+                RuntimeError
+            ):  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
+                return None
+            gradients = [gradient]
+            for weight, hidden in zip(weights[:0:-1], seen[:0:-1], strict=True):
+                gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], hidden, 0))
+            gradients.reverse()
+            sums = [gradient.sum(dim=1, keepdim=True) for gradient in gradients]
+            # A number that is not finite, in any net before this step, is not finite in these sums either.
+            if check_finite and not abs(torch.cat([loss.view(1, 1), *sums]).sum().item()) < _LARGE:
+                return None
+            lr = self.optimizer.param_groups[0]["lr"]
+            for weight, hidden, gradient in zip(weights[1:], seen[1:], gradients[1:], strict=True):
+                weight.addmm_(gradient, hidden.T, alpha=-lr)
+            for bias, total in zip(biases, sums, strict=True):
+                if bias is not None:
+                    bias.sub_(total, alpha=lr)
+        weights[0].addmm_(gradients[0], flat, alpha=-lr)
         return loss
 
 
 def _layer(
-    weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, inputs: Float[Tensor, "inputs n"]
+    weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs 1"] | None, inputs: Float[Tensor, "inputs n"]
 ) -> Float[Tensor, "outputs n"]:
-    return weight @ inputs if bias is None else torch.addmm(bias.unsqueeze(1), weight, inputs)
+    return weight @ inputs if bias is None else torch.addmm(bias, weight, inputs)
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
@@ -167,57 +180,42 @@ def _loss_gradient(loss: Any) -> LossGradient | None:
 
 
 def _cross_entropy(
-    outputs: Float[Tensor, "*nets n classes"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
+    outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Its gradient is the probabilities minus the (smoothed) one-hot targets, over n."""
-    if outputs.ndim == 3 and not targets.is_floating_point():
-        return _cross_entropy_of_nets(outputs, targets, smoothing)
-    logarithms = outputs.log_softmax(dim=1)
-    gradient = logarithms.exp()
+    classes, count = outputs.shape[-2:]
+    logarithms = outputs.log_softmax(dim=-2)
     if targets.is_floating_point():  # probabilities a class
-        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
-        wanted = targets * (1 - smoothing) + smoothing / outputs.shape[1]
-        return loss, (gradient * wanted.sum(dim=1, keepdim=True) - wanted) / len(outputs)
+        wanted = targets.T * (1 - smoothing) + smoothing / classes
+        loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
+        return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted).div_(count)
+    places = targets.expand(*outputs.shape[:-2], 1, count)
+    loss = -logarithms.gather(-2, places).mean(dim=(-2, -1))
     if smoothing:
-        loss = F.cross_entropy(outputs, targets, label_smoothing=smoothing)
-        gradient -= smoothing / outputs.shape[1]
-    else:
-        loss = F.nll_loss(logarithms, targets)
-    step = outputs.new_full((1, 1), smoothing - 1.0).expand(len(outputs), 1)
-    return loss, gradient.scatter_add_(1, targets.unsqueeze(1), step).div_(len(outputs))
-
-
-def _cross_entropy_of_nets(
-    outputs: Float[Tensor, "nets n classes"], targets: Int64[Tensor, " n"], smoothing: float
-) -> tuple[Float[Tensor, " nets"], Float[Tensor, "nets n classes"]]:
-    """The loss of each net, and its gradient."""
-    nets, count, classes = outputs.shape
-    logarithms = outputs.transpose(1, 2).log_softmax(dim=1)  # classes by rows, as the products gave them
-    places = targets.view(1, 1, -1).expand(nets, 1, count)
-    loss = -logarithms.gather(1, places).mean(dim=(1, 2))
-    if smoothing:
-        loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(1, 2))
+        loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(-2, -1))
     gradient = logarithms.exp_()
     if smoothing:
         gradient -= smoothing / classes
-    step = outputs.new_full((1, 1, 1), smoothing - 1.0).expand(nets, 1, count)
-    return loss, gradient.scatter_add_(1, places, step).div_(count).transpose(1, 2)
+    return loss, gradient.scatter_(-2, places, smoothing - 1.0, reduce="add").div_(count)
 
 
-def _binary_cross_entropy(outputs: Float[Tensor, "*nets n k"], targets: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
+def _binary_cross_entropy(
+    outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "n k"]
+) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
     """Its gradient is the probability minus the target, over n."""
-    if outputs.ndim > targets.ndim:
-        loss = F.binary_cross_entropy_with_logits(outputs, targets.expand_as(outputs), reduction="none").mean((1, 2))
-    else:
-        loss = F.binary_cross_entropy_with_logits(outputs, targets)
-    return loss, (outputs.sigmoid() - targets).div_(targets.numel())
+    wanted = targets.T.expand_as(outputs)
+    loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
+    return loss, (outputs.sigmoid() - wanted).div_(targets.numel())
 
 
-def _rmse_softmax(outputs: Float[Tensor, "*nets n classes"], targets: Shaped[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+def _rmse_softmax(
+    outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, " n"]
+) -> tuple[Tensor, Float[Tensor, "*nets classes n"]]:
     """As `by_hand.numpy_gradients.rmse_softmax` derives it."""
-    probabilities = outputs.softmax(dim=-1)
-    difference = probabilities - F.one_hot(targets, outputs.shape[-1])
+    classes, count = outputs.shape[-2:]
+    probabilities = outputs.softmax(dim=-2)
+    difference = probabilities - F.one_hot(targets, classes).T
     loss = difference.square().mean(dim=(-2, -1)).sqrt()
-    of_probabilities = difference / (difference.numel() / loss.numel() * loss[..., None, None])
+    of_probabilities = difference / (classes * count * loss[..., None, None])
     weighted = of_probabilities * probabilities
-    return loss, weighted - probabilities * weighted.sum(dim=-1, keepdim=True)
+    return loss, weighted - probabilities * weighted.sum(dim=-2, keepdim=True)
