@@ -43,7 +43,7 @@ def choose_precision(device: torch.device) -> Precision:
     return "bfloat16" if has_tiles() else "float32"
 
 
-class one_thread:  # noqa: N801  # a context manager, named as functions are
+class one_thread:
     """Inside the block torch computes on one thread: sharing a product of a few thousand numbers takes longer than it.
 
     A class of its own and no generator: it stands in steps that take a third of a millisecond.
