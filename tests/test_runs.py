@@ -142,7 +142,7 @@ def test_what_the_audit_refuses_leaves_nothing(few_digits: Split, tmp_path: Path
 def test_a_training_that_explodes_leaves_nothing(few_digits: Split, tmp_path: Path) -> None:
     assert RECIPE.optimizer is not None
     wild = RECIPE.model_copy(update={"optimizer": RECIPE.optimizer.model_copy(update={"lr": 1e30})})
-    with pytest.raises(NotFinite, match="Training stopped at step"):
+    with pytest.raises(NotFinite, match="At step"):
         train(tmp_path / "run", few_digits, wild)
     assert list(tmp_path.iterdir()) == []
 

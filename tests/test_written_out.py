@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inkproof import heads
 from inkproof.errors import NotFinite
 from inkproof.optimizers import take_step
-from inkproof.steps import train_step
+from inkproof.steps import StepPlan, train_step
 from inkproof.written_out import write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
@@ -30,7 +30,11 @@ def parameters_after(model: nn.Module, loss: Any, x: Tensor, y: Tensor, *, writt
     optimizer = plain(model.parameters())
     step = write_out(model, loss, optimizer) if written_out else None
     assert (step is not None) == written_out
-    options: dict[str, Any] = {"to_targets": lambda labels, _: labels, "precision": "float32", "written_out": step}
+    options: dict[str, Any] = {
+        "to_targets": lambda labels, _: labels,
+        "precision": "float32",
+        "plan": StepPlan(written_out=step),
+    }
     values = [train_step(model, loss, optimizer, x, y, **options) for _ in range(3)]
     return [*(parameter.detach() for parameter in model.parameters()), torch.stack(values)]
 
@@ -135,7 +139,11 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
     x[2] = broken
     assert step.step(x, lambda outputs: CLASSES, check_finite=True) is None
     assert all(map(torch.equal, before, model.parameters()))
-    options: dict[str, Any] = {"to_targets": lambda labels, _: labels, "precision": "float32", "written_out": step}
+    options: dict[str, Any] = {
+        "to_targets": lambda labels, _: labels,
+        "precision": "float32",
+        "plan": StepPlan(written_out=step),
+    }
     with pytest.raises(NotFinite):
         train_step(model, F.cross_entropy, optimizer, x * x, CLASSES, **options)
 

@@ -50,9 +50,9 @@ class Deformation:
             generator: a CPU generator: the same draws on every device.
         """
         count, _, height, width = images.shape
-        grid = F.affine_grid(self._affine(count, generator).to(images), list(images.shape), align_corners=False)
+        grid = F.affine_grid(_beside(images, self._affine(count, generator)), list(images.shape), align_corners=False)
         if self.elastic:
-            knots = torch.randn(count, 2, self.knots, self.knots, generator=generator).to(images)
+            knots = _beside(images, torch.randn(count, 2, self.knots, self.knots, generator=generator))
             down, right = (_bicubic_weights(self.knots, size).to(images) for size in (height, width))
             field = torch.einsum("yi,ncij,xj->nyxc", down, knots, right)
             grid = grid + field * (2 * self.elastic)  # the grid's unit is half a side
@@ -66,6 +66,11 @@ class Deformation:
         cosine, sine = torch.cos(angle) * size, torch.sin(angle) * size
         rows = [cosine, shear * self.shear - sine, right * (2 * self.shift), sine, cosine, down * (2 * self.shift)]
         return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def _beside(images: Tensor, drawn: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Numbers drawn on the CPU, on the images' device and in their type; nobody waits for them to get there."""
+    return drawn.pin_memory().to(images, non_blocking=True) if images.is_cuda else drawn.to(images)
 
 
 @cache

@@ -16,7 +16,9 @@ from inkproof import audit, heads, lr_find, schedules
 from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
 from inkproof.batches import BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
+from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
+from inkproof.finite import DeviceGuard
 from inkproof.heads import HeadName, Loss
 from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
 from inkproof.images import ImageSet, matching
@@ -27,7 +29,7 @@ from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
 from inkproof.schedules import Schedule
-from inkproof.steps import collect_outputs, evaluating, fit_means, forward, name_of, train_step
+from inkproof.steps import PLAIN, StepPlan, collect_outputs, evaluating, fit_means, forward, name_of, train_step
 from inkproof.written_out import WrittenOut, write_out
 
 _SAMPLE = 128  # rows to see from what a model's outputs are
@@ -144,6 +146,7 @@ class Learner:
         self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self.metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
         self.optimizer = make_optimizer(optimizer, self.model)
+        self._captured = CapturedStep(self.model)  # of CUDA devices
         setup = audit.Setup(
             self.model,
             self.optimizer,
@@ -218,23 +221,30 @@ class Learner:
         if self.optimizer is None:
             raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
         losses, sizes = [], []
-        written_out = self.written_out
+        plan = self._plan()
         self.model.train()
         with self._streams.as_global("model"):
             for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
                 set_step_values(self.optimizer, schedule(step, steps))
-                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, written_out))
+                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, plan))
                 sizes.append(len(labels))
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
-        mean = torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device) / sum(sizes)
-        if not torch.isfinite(mean):
-            error = self._record.not_finite(
-                f"the mean loss became {float(mean)}", f"after the epoch that began at step {first_step}"
-            )
+        every = torch.stack(losses).double().cpu()
+        finite = torch.isfinite(every)
+        if not finite.all():
+            step = first_step + int(finite.long().argmin())
+            error = self._record.not_finite("the loss or a gradient became NaN or infinite", f"step {step}")
             if self._record.stops_on_not_finite:
                 raise error
-        return float(mean)
+        return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))
+
+    def _plan(self) -> StepPlan:
+        """How the steps of an epoch are computed on this device."""
+        if self.device.type != "cuda":
+            return StepPlan(written_out=self.written_out)
+        guard = DeviceGuard(self.device) if self._record.stops_on_not_finite else None
+        return StepPlan(guard=guard, captured=self._captured)
 
     def _train_step(
         self,
@@ -243,7 +253,7 @@ class Learner:
         inputs: Tensor,
         labels: Tensor,
         step: int,
-        written_out: WrittenOut | None = None,
+        plan: StepPlan = PLAIN,
     ) -> Float[Tensor, ""]:
         try:
             return train_step(
@@ -256,10 +266,10 @@ class Learner:
                 precision=self.precision,
                 check_shapes=not self._targets_as_given,
                 check_finite=self._record.stops_on_not_finite,
-                written_out=written_out,
+                plan=plan,
             )
         except NotFinite as error:
-            raise self._record.not_finite(str(error), f"at step {step}, before the update") from None
+            raise self._record.not_finite(str(error), f"step {step}, before the update") from None
 
     def fit(
         self,

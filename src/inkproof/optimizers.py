@@ -50,7 +50,7 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
     Of torch's own optimisers the step itself is called, past the wrapper that looks for hooks, and the one that imports
     torch's compiler.
     """
-    if is_plain_sgd(optimizer):
+    if is_plain_sgd(optimizer) and not hasattr(optimizer, "found_inf"):
         for group in optimizer.param_groups:
             trained = [parameter for parameter in group["params"] if parameter.grad is not None]
             if trained:

@@ -41,16 +41,19 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
         losses, sizes = [], []
         for step, (inputs, labels) in enumerate(batches, start=epoch * len(batches)):
             set_step_values(optimizer, schedule(step, steps))
-            shape = torch.empty(len(labels), first.head.outputs)
+            shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
             loss = stacked.step(inputs, first.head.targets(labels, shape), optimizer.param_groups[0]["lr"])
             if loss is None:
                 return False
             losses.append(loss)
             sizes.append(len(labels))
         weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        means = weights @ torch.stack(losses).double().cpu()
+        if not torch.isfinite(means).all():
+            return False
         trained = perf_counter()
         judged = _judge(learners, stacked)
-        rows.append((weights @ torch.stack(losses).double(), judged, trained - started, perf_counter() - started))
+        rows.append((means, judged, trained - started, perf_counter() - started))
     stacked.write_back()
     for number, learner in enumerate(learners):
         for means, judged, train_seconds, seconds in rows:

@@ -27,6 +27,7 @@ class StackedNets:
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
         depth = range(len(nets[0].layers))
+        self._broken = torch.zeros((), dtype=torch.bool, device=nets[0].layers[0].weight.device)
         self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in depth]
         self._biases = [
             torch.stack([net.layers[at].bias.detach() for net in nets]) if nets[0].layers[at].bias is not None else None
@@ -46,7 +47,7 @@ class StackedNets:
 
         Returns:
             The loss of each net before the update; None where a number of any net came near the end of what float32
-            holds, and nothing was updated.
+            holds, and nothing was updated. On a CUDA device NaN in place of None, in all steps from then on.
         """
         flat = inputs.flatten(1) if self._flatten else inputs
         seen = self._hidden(flat)
@@ -56,8 +57,15 @@ class StackedNets:
             gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
         gradients.reverse()
         sums = [gradient.sum(dim=2) for gradient in gradients]
-        if not abs(torch.cat([loss, *(total.flatten() for total in sums)]).sum().item()) < _LARGE:
-            return None
+        total = torch.cat([loss, *(each.flatten() for each in sums)]).sum().abs()
+        if flat.device.type == "cpu":
+            if not total.item() < _LARGE:
+                return None
+        else:  # asking would wait for the device: from here on it masks the updates, and the losses are NaN
+            self._broken |= ~(total < _LARGE)
+            for each in (*gradients, *sums):
+                each.masked_fill_(self._broken, 0.0)
+            loss = loss.masked_fill(self._broken, torch.nan)
         self._weights[0].view(-1, flat.shape[1]).addmm_(gradients[0].flatten(0, 1), flat, alpha=-lr)
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-lr)

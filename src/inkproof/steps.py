@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from inkproof.captured import CapturedStep
 from inkproof.errors import NotFinite
+from inkproof.finite import DeviceGuard, require_finite_gradients
 from inkproof.heads import Loss, check_pairing
 from inkproof.models import MeanImage
 from inkproof.optimizers import take_step
@@ -17,6 +20,24 @@ from inkproof.written_out import WrittenOut
 
 ToTargets = Callable[[Tensor, Tensor], Tensor]
 """Turns the labels of a batch into the form its loss takes beside these outputs."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How steps of a training are computed where there is a faster way than one operation after another.
+
+    Args:
+        written_out: the step without autograd, for models that have one, as `write_out` gives it.
+        guard: masks updates on a device in place of looking at their numbers, which would wait for it.
+        captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
+    """
+
+    written_out: WrittenOut | None = None
+    guard: DeviceGuard | None = None
+    captured: CapturedStep | None = None
+
+
+PLAIN = StepPlan()
 
 
 def train_step(
@@ -30,7 +51,7 @@ def train_step(
     precision: Precision,
     check_shapes: bool = True,
     check_finite: bool = True,
-    written_out: WrittenOut | None = None,
+    plan: StepPlan = PLAIN,
 ) -> Float[Tensor, ""]:
     """Forward, backward, update: the textbook's step.
 
@@ -38,40 +59,52 @@ def train_step(
         inputs: (b, ...) on the model's device.
         labels: (b,) class indices, or targets as a user's loader gives them.
         check_shapes: predictions and targets must pair by their shapes; a loss that pairs them itself needs no check.
-        check_finite: look at the loss and the gradients before the update, where that costs no wait for a device.
-        written_out: the step without autograd, for models that have one, as `write_out` gives it.
+        check_finite: look at the loss and the gradients before the update.
+        plan: how the same is computed faster.
 
     Returns:
-        The loss before the update, detached.
+        The loss before the update, detached; NaN where a guard masked the update.
 
     Raises:
         ShapeMismatch: predictions and targets do not pair row by row.
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
 
-    def paired_targets(outputs: Tensor) -> Tensor:
+    def paired_targets(outputs: Tensor, labels: Tensor = labels) -> Tensor:
         targets = to_targets(labels, outputs)
         if check_shapes:
             check_pairing(outputs, targets, where=f"the loss {name_of(loss)}")
         return targets
 
-    if written_out is not None and precision == "float32":
-        done = written_out.step(inputs, paired_targets, check_finite=check_finite)
+    def differentiate(inputs: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+        outputs = forward(model, inputs, precision)
+        value = loss(outputs, paired_targets(outputs, labels))
+        for (
+            parameter
+        ) in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
+            parameter.grad = None
+        value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        return value.detach()
+
+    if plan.written_out is not None and precision == "float32":
+        done = plan.written_out.step(inputs, paired_targets, check_finite=check_finite)
         if done is not None:
             return done
-    outputs = forward(model, inputs, precision)
-    value = loss(outputs, paired_targets(outputs))
-    check_finite = check_finite and value.device.type == "cpu"
-    if check_finite and not math.isfinite(value.item()):
-        raise NotFinite(f"the loss became {value.item()}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
-        parameter.grad = None
-    value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-    if check_finite:
-        _check_gradients(model, parameters)
+    if plan.captured is not None:
+        value = plan.captured(differentiate, parameters, inputs, labels)
+    else:
+        value = differentiate(inputs, labels)
+    if plan.guard is not None:
+        value = plan.guard.mask(optimizer, value, parameters)
+    elif check_finite:
+        if not math.isfinite(value.item()):
+            raise NotFinite(f"the loss became {value.item()}")
+        require_finite_gradients(model, parameters)
     take_step(optimizer)
-    return value.detach()
+    if plan.guard is not None:
+        plan.guard.release(optimizer)
+    return value
 
 
 def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Float[Tensor, "n ..."]:
@@ -116,13 +149,3 @@ def name_of(function: object) -> str:
     """How a user would call a loss or metric: its function or class name."""
     target = getattr(function, "func", function)  # a partial is known by what it calls
     return str(getattr(target, "__name__", type(target).__name__))
-
-
-def _check_gradients(model: nn.Module, parameters: list[nn.Parameter]) -> None:
-    """One norm over all gradients tells whether any number in them is NaN or infinite."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise NotFinite(f"the gradient of {name} has NaN or infinite numbers")
-        # All numbers are finite: only the norm overflowed.

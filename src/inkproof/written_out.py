@@ -113,7 +113,7 @@ def _layer(
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
-    """The written-out step of a model, where it has one: on the CPU, without hooks, all of it trained."""
+    """The written-out step of a model, where it has one: without hooks, all of it trained."""
     parts = list(model) if type(model) is nn.Sequential else [model]
     flatten = type(parts[0]) is nn.Flatten and (parts[0].start_dim, parts[0].end_dim) == (1, -1)
     layers = _linear_layers(parts[1:] if flatten else parts)
@@ -126,8 +126,7 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     whole = {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trained}
     simple = all(
-        parameter.device.type == "cpu" and parameter.dtype in (torch.float32, torch.float64) and not _hooked(parameter)
-        for parameter in parameters
+        parameter.dtype in (torch.float32, torch.float64) and not _hooked(parameter) for parameter in parameters
     )
     return WrittenOut(layers, optimizer, loss_gradient, flatten=flatten) if whole and simple else None
 

@@ -66,11 +66,11 @@ def not_finite(what: str, where: str) -> Finding:
 
     Args:
         what: "the loss became nan".
-        where: "at step 12, before the update".
+        where: "step 12, before the update".
     """
     return _NOT_FINITE.found(
         Seen(
-            f"Training stopped {where}: {what}.",
+            f"At {where}: {what}.",
             {"what": what, "where": where},
             "Lower the learning rate, and look for NaN in the inputs or log and sqrt of 0 in the loss.",
         )

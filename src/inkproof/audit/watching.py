@@ -211,7 +211,7 @@ class Watched:
     def _before_step(self, *_: object) -> None:
         gradients = [one.grad for one in self._model.parameters() if one.grad is not None]
         if gradients and not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
-            self._act([not_finite("a gradient became NaN or infinite", f"at step {self.steps}, before the update")])
+            self._act([not_finite("a gradient became NaN or infinite", f"step {self.steps}, before the update")])
         if any(not module.training for module in self._modal) and not self._model.training:
             self._see(_EVALUATION_MODE, "steps are taken in evaluation mode.", "Call model.train() before the loop.")
 

@@ -1,0 +1,70 @@
+"""A captured step replays the same numbers; the recorder here replays in Python what CUDA would replay as a graph."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inkproof.captured import CapturedStep
+from inkproof.models import strong
+from inkproof.steps import PLAIN, StepPlan, train_step
+
+torch.manual_seed(0)
+BATCHES = [(torch.rand(n, 1, 8, 8), torch.randint(0, 3, (n,))) for n in (6, 6, 4, 6, 6)]
+
+
+def recorder(model: nn.Module) -> Callable[..., tuple[Callable[[], None], Tensor]]:
+    """Does in Python what CUDA does as a graph: warms up, then computes anew into the same places."""
+
+    def record(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        result = function().clone()
+        places = [parameter.grad for parameter in model.parameters()]
+
+        def replay() -> None:
+            result.copy_(function())
+            for parameter, place in zip(model.parameters(), places, strict=True):
+                assert place is not None
+                assert parameter.grad is not None
+                place.copy_(parameter.grad)
+
+        return replay, result
+
+    return record
+
+
+def trained(model: nn.Module, make: Callable[[nn.Module], StepPlan]) -> tuple[list[float], list[Tensor]]:
+    model = copy.deepcopy(model)
+    plan = make(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    losses = [
+        train_step(
+            model, F.cross_entropy, optimizer, x, y,
+            to_targets=lambda labels, _: labels, precision="float32", plan=plan,
+        )
+        for x, y in BATCHES
+    ]  # fmt: skip
+    return [float(loss) for loss in losses], list(model.state_dict().values())
+
+
+def test_a_captured_training_equals_the_ordinary_one_also_where_a_batch_is_smaller() -> None:
+    model = strong((1, 8, 8), 3, widths=(4, 8))
+    losses, weights = trained(model, lambda model: StepPlan(captured=CapturedStep(model, recorder(model))))
+    expected_losses, expected = trained(model, lambda _: PLAIN)
+    assert losses == expected_losses
+    assert all(map(torch.equal, weights, expected)), "running statistics included"
+
+
+def test_a_model_that_cannot_be_captured_is_trained_as_usual_and_says_so_once() -> None:
+    def fails(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with pytest.warns(UserWarning, match="without a captured graph.*not permitted when stream is capturing$") as told:
+        losses, weights = trained(model, lambda model: StepPlan(captured=CapturedStep(model, fails)))
+    expected_losses, expected = trained(model, lambda _: PLAIN)
+    assert len(told) == 1
+    assert losses == expected_losses
+    assert all(map(torch.equal, weights, expected))
