@@ -13,6 +13,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from inkproof.startup import collector_at_rest
+
 if TYPE_CHECKING:
     from inkproof import audit, augment, heads, metrics, models, schedules
     from inkproof.audit import Finding
@@ -73,10 +75,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"inkproof.{name}")
-    if name in _HOMES:
-        return getattr(import_module(f"inkproof.{_HOMES[name]}"), name)
+    if name in _MODULES or name in _HOMES:
+        with collector_at_rest():
+            module = import_module(f"inkproof.{_HOMES.get(name, name)}")
+        return module if name in _MODULES else getattr(module, name)
     raise AttributeError(f"module 'inkproof' has no attribute {name!r}")
 
 

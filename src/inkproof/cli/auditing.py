@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkproof import console
-from inkproof.cli.options import Classes, allow_option, json_option, no_cache_option, shape_option
+from inkproof.cli.options import Classes, TorchCommand, allow_option, json_option, no_cache_option, shape_option
 
 if TYPE_CHECKING:
     from inkproof.audit import Finding
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("source")
 @click.option("--valid", metavar="SOURCE", help="Images to choose on.")
 @click.option("--test", metavar="SOURCE", help="Images to score or predict.")

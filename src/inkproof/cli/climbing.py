@@ -11,6 +11,7 @@ from inkproof.cli.options import (
     Classes,
     Names,
     Size,
+    TorchCommand,
     allow_option,
     device_option,
     json_option,
@@ -20,7 +21,7 @@ from inkproof.cli.options import (
 from inkproof.errors import Interrupted
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.option("--data", default="digits", show_default=True, metavar="SOURCE", help="Labelled images.")
 @click.option("--test", metavar="SOURCE", help="Labelled test images. [default: cut from the data]")
 @click.option("--rungs", type=Names(), metavar="A,B", help="Only these rungs. [default: all that fit the data]")

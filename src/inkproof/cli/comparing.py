@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from inkproof import console
-from inkproof.cli.options import json_option
+from inkproof.cli.options import TorchCommand, json_option
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("first", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("second", metavar="RUN", type=click.Path(path_type=Path))
 @json_option

@@ -5,6 +5,17 @@ from typing import Any
 
 import click
 
+from inkproof.startup import import_torch
+
+
+class TorchCommand(click.Command):
+    """A command that computes: torch is imported when it runs, and not for its help."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        import_torch()
+        return super().invoke(ctx)
+
 
 class Size(click.ParamType[float]):
     """A share below 1 or a whole number of images."""

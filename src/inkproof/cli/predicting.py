@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inkproof import console
-from inkproof.cli.options import allow_option, device_option, no_cache_option, shape_option, tta_option
+from inkproof.cli.options import TorchCommand, allow_option, device_option, no_cache_option, shape_option, tta_option
 
 if TYPE_CHECKING:
     from inkproof.images import ImageSet
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="CSV", help="[default: printed]")
@@ -46,7 +46,7 @@ def predict(run: Path, source: str, *, out: Path | None, proba: bool, tta: bool,
         console.say(f"{correct:,} of {len(images):,} agree with the labels of {source}: {correct / len(images):.2%}")
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="CSV")

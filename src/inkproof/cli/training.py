@@ -11,6 +11,7 @@ from inkproof.cli.options import (
     Classes,
     Picture,
     Size,
+    TorchCommand,
     allow_option,
     device_option,
     json_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from inkproof.recipes import Recipe
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.option("--data", default="digits", show_default=True, metavar="SOURCE", help="Labelled images.")
 @click.option("--test", metavar="SOURCE", help="Test images, with or without labels. [default: cut from the data]")
 @click.option("--recipe", "recipe_name", metavar="NAME|FILE", help="Recipe by name or TOML file. [default: accurate]")
@@ -150,7 +151,7 @@ def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:
     print(f"run: {run}")
 
 
-@click.command("lr-find")
+@click.command("lr-find", cls=TorchCommand)
 @click.option("--data", default="digits", show_default=True, metavar="SOURCE", help="Labelled images.")
 @click.option("--recipe", "recipe_name", metavar="NAME|FILE", help="Recipe by name or TOML file. [default: accurate]")
 @click.option("--classes", type=Classes(), metavar="3,7", help="Keep these classes only.")

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from inkproof import console
-from inkproof.cli.options import json_option
+from inkproof.cli.options import TorchCommand, json_option
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", metavar="SOURCE", help="Where its data is now, if it was moved.")
 @click.option("--test", metavar="SOURCE", help="Where its test images are now, if they were moved.")
