@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inkproof.captured import CapturedStep
+from inkproof.captured import Capture, CapturedStep, Numbers
 from inkproof.models import strong
 from inkproof.steps import PLAIN, StepPlan, train_step
 
@@ -16,21 +16,22 @@ torch.manual_seed(0)
 BATCHES = [(torch.rand(n, 1, 8, 8), torch.randint(0, 3, (n,))) for n in (6, 6, 4, 6, 6)]
 
 
-def recorder(model: nn.Module) -> Callable[..., tuple[Callable[[], None], Tensor]]:
+def recorder(model: nn.Module) -> Capture:
     """Does in Python what CUDA does as a graph: warms up, then computes anew into the same places."""
 
-    def record(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        result = function().clone()
+    def record(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
+        results = tuple(number.clone() for number in function())
         places = [parameter.grad for parameter in model.parameters()]
 
         def replay() -> None:
-            result.copy_(function())
+            for result, number in zip(results, function(), strict=True):
+                result.copy_(number)
             for parameter, place in zip(model.parameters(), places, strict=True):
                 assert place is not None
                 assert parameter.grad is not None
                 place.copy_(parameter.grad)
 
-        return replay, result
+        return replay, (results[0], results[1])
 
     return record
 
@@ -58,7 +59,7 @@ def test_a_captured_training_equals_the_ordinary_one_also_where_a_batch_is_small
 
 
 def test_a_model_that_cannot_be_captured_is_trained_as_usual_and_says_so_once() -> None:
-    def fails(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def fails(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))

@@ -12,7 +12,9 @@ def said(code: str) -> list[str]:
     return subprocess.check_output([sys.executable, "-c", code], text=True).split()
 
 
-@pytest.mark.parametrize("first", ["from inkproof import Learner", "from inkproof.startup import import_torch as f; f()"])
+@pytest.mark.parametrize(
+    "first", ["from inkproof import Learner", "from inkproof.startup import import_torch as f; f()"]
+)
 def test_what_the_import_of_torch_made_is_left_alone_and_the_collector_is_on(first: str) -> None:
     count, enabled = said(f"import gc; {first}; print(gc.get_freeze_count(), gc.isenabled())")
     assert int(count) > MANY

@@ -6,6 +6,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, th
 
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDatas
 
 from inkproof.augment import Augmentation
 from inkproof.errors import InputError
+from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
 from inkproof.pairs import as_tensors, sampled
 
@@ -54,6 +56,11 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
+        hard_examples: gives, after the first pass, the hardest images more often: a pass then gives as many images
+            as before and not each of them once. Needs `shuffle`.
+
+    Attributes:
+        difficulties: of the images, where `hard_examples` are given.
     """
 
     def __init__(
@@ -65,7 +72,9 @@ class Batches:
         shuffle: torch.Generator | None = None,
         augment: Augmentation | None = None,
         generator: torch.Generator | None = None,
+        hard_examples: HardExamples | None = None,
     ):
+        assert hard_examples is None or shuffle is not None, "an order by difficulty is no order of the data"
         self.images = images
         self.batch_size = batch_size
         self.device = device
@@ -74,8 +83,9 @@ class Batches:
         self.generator = generator
         labels = np.zeros(len(images), dtype=np.int64) if images.labels is None else images.labels
         self._labels = torch.from_numpy(labels.copy()).to(device)
-        self._rows = torch.arange(len(images)) if images.rows is None else torch.from_numpy(images.rows)
         self._pixels = _pixels_on(images, device)
+        self._rows = None if images.rows is None else torch.from_numpy(images.rows).to(self._pixels.device)
+        self.difficulties = None if hard_examples is None else Difficulties(len(images), hard_examples, device=device)
 
     @property
     def rows(self) -> int:
@@ -86,42 +96,49 @@ class Batches:
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
-        if self.shuffle is None:
-            order = torch.arange(self.rows)
-            rows = self._rows
-        else:
-            order = torch.randperm(self.rows, generator=self.shuffle)
-            rows = self._rows[order]
-        labels = self._labels if self.shuffle is None else self._labels[order.to(self.device)]
-        for pixels, (start, stop) in self._pixel_batches(rows):
+        for positions, pixels in self._pixel_batches():
             inputs = pixels.to(torch.float32).mul_(1 / 255).view(-1, *self.images.shape)
             if self.augment is not None:
                 assert self.generator is not None, "an augmentation needs a stream to draw from"
                 inputs = self.augment(inputs, self.generator)
-            yield inputs, labels[start:stop]
+            if self.difficulties is not None:
+                self.difficulties.given = positions
+            yield inputs, self._labels.index_select(0, positions)
 
     def _bounds(self) -> list[tuple[int, int]]:
         return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
 
-    def _pixel_batches(self, rows: Int64[Tensor, " n"]) -> Iterator[tuple[UInt8[Tensor, "b pixels"], tuple[int, int]]]:
-        """The flat uint8 images of each batch on the device, and where in the pass they stand."""
-        bounds = self._bounds()
-        if self._pixels.device == self.device:
-            in_file_order = self.shuffle is None and self.images.rows is None
-            rows = rows.to(self.device)
-            for start, stop in bounds:
-                if in_file_order:
-                    yield self._pixels[start:stop], (start, stop)
-                else:
-                    yield self._pixels.index_select(0, rows[start:stop]), (start, stop)
+    def _positions(self) -> Iterator[Int64[Tensor, " b"]]:
+        """Where in the set the images of each batch stand, on the device."""
+        if self.difficulties is not None and self.shuffle is not None:
+            orders, waiting = self.difficulties.orders(self.shuffle), torch.arange(0, device=self.device)
+            for start, stop in self._bounds():
+                while len(waiting) < stop - start:
+                    waiting = torch.cat([waiting, next(orders)])
+                yield waiting[: stop - start]
+                waiting = waiting[stop - start :]
             return
-        for first in range(0, len(bounds), _CHUNK_BATCHES):
-            chunk = bounds[first : first + _CHUNK_BATCHES]
-            offset = chunk[0][0]
-            gathered = self._pixels.index_select(0, rows[offset : chunk[-1][1]]).pin_memory()
-            moved = gathered.to(self.device, non_blocking=True)
-            for start, stop in chunk:
-                yield moved[start - offset : stop - offset], (start, stop)
+        if self.shuffle is None:
+            order = torch.arange(self.rows, device=self.device)
+        else:
+            order = torch.randperm(self.rows, generator=self.shuffle).to(self.device)
+        for start, stop in self._bounds():
+            yield order[start:stop]
+
+    def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"]]]:
+        """Positions and flat uint8 images of each batch, on the device."""
+        if self._pixels.device == self.device:
+            in_file_order = self.shuffle is None and self._rows is None
+            for positions, (start, stop) in zip(self._positions(), self._bounds(), strict=True):
+                yield positions, self._pixels[start:stop] if in_file_order else self._gathered(positions)
+            return
+        every = self._positions()
+        while chunk := list(islice(every, _CHUNK_BATCHES)):
+            moved = self._gathered(torch.cat(chunk).cpu()).pin_memory().to(self.device, non_blocking=True)
+            yield from zip(chunk, torch.split(moved, [len(positions) for positions in chunk]), strict=True)
+
+    def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
+        return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
 
 
 def batch_bounds(rows: int, batch_size: int, *, join_single: bool) -> list[tuple[int, int]]:
@@ -215,15 +232,26 @@ def training_batches(
     shuffle: torch.Generator | None,
     augment: Augmentation | None,
     generator: torch.Generator,
+    hard_examples: HardExamples | None = None,
 ) -> BatchSource:
     """Batches to train on, as `Batches` takes them; a loader gives its own batches in its own order.
 
     Raises:
-        InputError: an augmentation for data that is no ImageSet.
+        InputError: an augmentation or hard examples for data that is no ImageSet, or hard examples in file order.
     """
+    if hard_examples is not None and (shuffle is None or not isinstance(data, ImageSet)):
+        raise InputError(
+            "hard_examples choose and shuffle rows of ImageSets alone: take shuffle=True, or leave them out"
+        )
     if isinstance(data, ImageSet):
         return Batches(
-            data, batch_size=batch_size, device=device, shuffle=shuffle, augment=augment, generator=generator
+            data,
+            batch_size=batch_size,
+            device=device,
+            shuffle=shuffle,
+            augment=augment,
+            generator=generator,
+            hard_examples=hard_examples,
         )
     if augment is not None:
         raise InputError("augment works on ImageSets alone: alter the images in the dataset itself")

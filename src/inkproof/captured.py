@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-Differentiate = Callable[[Tensor, Tensor], Tensor]
-"""Takes inputs and labels of a batch, leaves gradients in the parameters' `grad`, gives the loss."""
-Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Records a function that computes in fixed places; gives what replays it, and where its result then lies."""
+Numbers = tuple[Tensor, Tensor]
+"""Loss and outputs of a batch."""
+Differentiate = Callable[[Tensor, Tensor], Numbers]
+"""Takes inputs and labels of a batch, leaves gradients in the parameters' `grad`, gives loss and outputs."""
+Capture = Callable[[Callable[[], Numbers]], tuple[Callable[[], None], Numbers]]
+"""Records a function that computes in fixed places; gives what replays it, and where its results then lie."""
 
 _WARM_UP_STEPS = 3  # as torch's notes on CUDA graphs ask for: libraries choose and allocate in their first calls
 
@@ -41,8 +43,8 @@ class CapturedStep:
         parameters: Sequence[nn.Parameter],
         inputs: Shaped[Tensor, "n ..."],
         labels: Shaped[Tensor, "n ..."],
-    ) -> Float[Tensor, ""]:
-        """The loss of a batch; its gradients are in the parameters' `grad` until the next call.
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "n ..."]]:
+        """Loss and outputs of a batch; gradients in the parameters' `grad` and outputs stand until the next call.
 
         The first call captures. A model that cannot be captured, because it looks at its numbers or at the time, is
         computed as usual from then on, with a warning.
@@ -65,14 +67,15 @@ class CapturedStep:
         self._replay()
         for parameter, gradient in zip(parameters, self._gradients, strict=True):
             parameter.grad = gradient
-        return self._loss.clone()
+        loss, outputs = self._numbers
+        return loss.clone(), outputs
 
     def _record(
         self, differentiate: Differentiate, parameters: Sequence[nn.Parameter], inputs: Tensor, labels: Tensor
     ) -> None:
         self._inputs, self._labels = inputs.clone(), labels.clone()
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        replay, self._loss = self._capture(lambda: differentiate(self._inputs, self._labels))
+        replay, self._numbers = self._capture(lambda: differentiate(self._inputs, self._labels))
         with torch.no_grad():  # warming up has moved the running statistics
             for name, buffer in self._model.named_buffers():
                 buffer.copy_(buffers[name])
@@ -80,7 +83,7 @@ class CapturedStep:
         self._replay = replay
 
 
-def _capture_on_cuda(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+def _capture_on_cuda(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
     state = torch.cuda.get_rng_state()
     warm_up = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped in torch
     warm_up.wait_stream(torch.cuda.current_stream())

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from inkproof import audit, heads, lr_find, schedules
 from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
-from inkproof.batches import BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
+from inkproof.batches import Batches, BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
 from inkproof.finite import DeviceGuard
+from inkproof.hard_examples import HardExamples
 from inkproof.heads import HeadName, Loss
 from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
 from inkproof.images import ImageSet, matching
@@ -57,6 +58,8 @@ class Learner:
         augment: alters training images, batch by batch.
         shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
             and is warned of. A loader's own order is kept.
+        hard_examples: after the first pass over the training images, give the hardest more often than others; an
+            epoch then has as many images as before, and not each of them once.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -95,6 +98,7 @@ class Learner:
         precision: Precision = "float32",
         augment: Augmentation | None = None,
         shuffle: bool | None = True,
+        hard_examples: HardExamples | None = None,
         pretrained: bool = False,
         on_finding: OnFinding = "refuse",
         allow: Collection[str] = (),
@@ -130,7 +134,10 @@ class Learner:
             shuffle=self._streams["shuffle"] if shuffle else None,
             augment=augment,
             generator=self._streams["augment"],
+            hard_examples=hard_examples,
         )
+        batches = self.training_batches
+        self._difficulties = batches.difficulties if isinstance(batches, Batches) else None
         self.validation_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
@@ -241,10 +248,18 @@ class Learner:
 
     def _plan(self) -> StepPlan:
         """How the steps of an epoch are computed on this device."""
+        watch = None if self._difficulties is None else self._learn_difficulties
         if self.device.type != "cuda":
-            return StepPlan(written_out=self.written_out)
+            return StepPlan(written_out=None if watch else self.written_out, watch=watch)
         guard = DeviceGuard(self.device) if self._record.stops_on_not_finite else None
-        return StepPlan(guard=guard, captured=self._captured)
+        return StepPlan(guard=guard, captured=self._captured, watch=watch)
+
+    @torch.no_grad()
+    def _learn_difficulties(self, outputs: Tensor, labels: Tensor) -> None:
+        """Remember how sure the model was of the batch that was given last."""
+        assert self._difficulties is not None, "watched only where they are kept"
+        probabilities = self.head.probabilities(outputs, self._activation)
+        self._difficulties.learn(probabilities.gather(1, labels.unsqueeze(1)).squeeze(1))
 
     def _train_step(
         self,
@@ -435,6 +450,7 @@ class Learner:
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "streams": self._streams.state_dict(),
             "best": self._best,
+            "difficulty": None if self._difficulties is None else self._difficulties.difficulty,
         }
         # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
         return copy.deepcopy(own) | {"history": self.history.as_dicts()}
@@ -445,6 +461,8 @@ class Learner:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._streams.load_state_dict(state["streams"])
+        if self._difficulties is not None:
+            self._difficulties.difficulty.copy_(state["difficulty"])
         self.history = History.from_dicts(state["history"])
         self._best = copy.deepcopy(state["best"])
 

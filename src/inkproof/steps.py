@@ -30,11 +30,13 @@ class StepPlan:
         written_out: the step without autograd, for models that have one, as `write_out` gives it.
         guard: masks updates on a device in place of looking at their numbers, which would wait for it.
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
+        watch: told outputs and labels of each batch.
     """
 
     written_out: WrittenOut | None = None
     guard: DeviceGuard | None = None
     captured: CapturedStep | None = None
+    watch: Callable[[Tensor, Tensor], None] | None = None
 
 
 PLAIN = StepPlan()
@@ -76,7 +78,7 @@ def train_step(
             check_pairing(outputs, targets, where=f"the loss {name_of(loss)}")
         return targets
 
-    def differentiate(inputs: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+    def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
         outputs = forward(model, inputs, precision)
         value = loss(outputs, paired_targets(outputs, labels))
         for (
@@ -84,7 +86,7 @@ def train_step(
         ) in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
             parameter.grad = None
         value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        return value.detach()
+        return value.detach(), outputs.detach()
 
     if plan.written_out is not None and precision == "float32":
         done = plan.written_out.step(inputs, paired_targets, check_finite=check_finite)
@@ -92,9 +94,9 @@ def train_step(
             return done
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if plan.captured is not None:
-        value = plan.captured(differentiate, parameters, inputs, labels)
+        value, outputs = plan.captured(differentiate, parameters, inputs, labels)
     else:
-        value = differentiate(inputs, labels)
+        value, outputs = differentiate(inputs, labels)
     if plan.guard is not None:
         value = plan.guard.mask(optimizer, value, parameters)
     elif check_finite:
@@ -104,6 +106,8 @@ def train_step(
     take_step(optimizer)
     if plan.guard is not None:
         plan.guard.release(optimizer)
+    if plan.watch is not None:
+        plan.watch(outputs, labels)
     return value
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from inkproof import heads, models, schedules
 from inkproof.augment import Deformation
+from inkproof.hard_examples import HardExamples
 from inkproof.images import ImageSet
 from inkproof.learner import Learner
 from inkproof.recipes.recipe import Optimizer, Recipe, ScheduleSettings
@@ -48,6 +49,7 @@ def build_learner(
         precision=resolve_precision(recipe, device),
         augment=None if recipe.augment is None else Deformation(**recipe.augment.model_dump()),
         shuffle=recipe.shuffle,
+        hard_examples=None if recipe.hard_examples is None else HardExamples(**recipe.hard_examples.model_dump()),
         allow=allow,
     )
 

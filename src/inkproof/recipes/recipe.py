@@ -64,6 +64,7 @@ class StrongModel(_Data):
 
     name: Literal["strong"] = "strong"
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 64, 128), min_length=1)
+    activation: Literal["relu", "silu"] = "relu"
 
 
 LossName = Literal[
@@ -120,6 +121,13 @@ class Augmentation(_Data):
     elastic: float = Field(0.0, ge=0, lt=1)
 
 
+class HardExamples(_Data):
+    """After a first pass over all images, train mostly on the hardest; an epoch has as many images as before."""
+
+    share: float = Field(gt=0, le=1, description="of all images, the hardest, in each pass")
+    easy: float = Field(0.1, ge=0, le=1, description="share of the others, drawn anew for each pass")
+
+
 class Recipe(_Data):
     """Everything that decides a training apart from its data and its seed.
 
@@ -143,6 +151,7 @@ class Recipe(_Data):
     most_images: int | None = Field(None, ge=1)
     batch_size: int = Field(256, ge=1)
     shuffle: bool = True
+    hard_examples: HardExamples | None = None
     augment: Augmentation | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
@@ -159,6 +168,8 @@ class Recipe(_Data):
             raise ValueError("label_smoothing belongs to the loss cross-entropy")
         if self.model.name == "mean-image" and (self.optimizer or self.head != "classes"):
             raise ValueError("mean-image is fitted by averaging: it takes the head 'classes' and no optimizer")
+        if self.hard_examples is not None and not self.shuffle:
+            raise ValueError("hard_examples choose the order of the images: they need shuffle = true")
         if self.model.name != "mean-image" and self.optimizer is None:
             raise ValueError("an [optimizer] with a learning rate is needed")
         return self
@@ -202,6 +213,7 @@ _MODEL_NAMES = tuple(model.model_fields["name"].default for model in get_args(Mo
 _TABLES: dict[str, type[BaseModel]] = {
     "optimizer": Optimizer,
     "schedule": ScheduleSettings,
+    "hard_examples": HardExamples,
     "augment": Augmentation,
     **dict(zip(_MODEL_NAMES, get_args(Model), strict=True)),
 }
