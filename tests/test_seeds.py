@@ -13,7 +13,9 @@ from inkproof.images import Split
 from inkproof.learner import Learner
 from inkproof.recipes import load_recipe
 from inkproof.recipes.building import build_learner, build_schedule
+from inkproof.runs import open_run
 from inkproof.seeds import can_train_together, train_together
+from inkproof.sources import open_one
 
 Command = Callable[..., Result]
 RECIPES = ["linear", "linear-cross-entropy", "hidden-cross-entropy", "hidden-softmax", "deep", "logistic-torch"]
@@ -72,5 +74,12 @@ def test_a_run_of_several_seeds_holds_what_lone_runs_hold(inkproof: Command, tmp
     assert [len(history) for history in result.json["history"].values()] == [3, 3, 3]
     scores = json.loads((tmp_path / "three/scores.json").read_text())
     assert len(scores["test"]["accuracy_by_seed"]) == 3
+    probabilities = open_run(tmp_path / "three").probabilities(open_one("digits"))
+    assert probabilities.shape == (1797, 10)
+    assert scores["test"]["together"]["images"] == scores["test"]["images"]
+    assert scores["test"]["together"]["accuracy"] >= min(scores["test"]["accuracy_by_seed"].values())
+    assert (
+        f"their mean prediction {scores['test']['together']['accuracy']:.2%}" in inkproof(*options, "--seeds", "3").out
+    )
     assert result.json["findings"] == [], "all seeds are reported: none is the best of many"
     assert inkproof("verify", tmp_path / "three", "--retrain").code == 0

@@ -127,7 +127,12 @@ def describe_score(side: str, score: dict[str, Any]) -> str:
     if "accuracy_by_seed" in score:
         seeds = len(score["accuracy_by_seed"])
         spread = f" ± {score['accuracy_sd']:.2%}" if score["accuracy_sd"] is not None else ""
-        return f"{accuracy}{spread} (mean and standard deviation of {seeds} seeds on {score['images']:,} images)"
+        together = (
+            "" if score.get("together") is None else f"; their mean prediction {score['together']['accuracy']:.2%}"
+        )
+        return (
+            f"{accuracy}{spread} (mean and standard deviation of {seeds} seeds on {score['images']:,} images){together}"
+        )
     low, high = score["interval"]
     correct = f"{score['correct']:,} of {score['images']:,} images"
     return f"{accuracy} ({correct}; 95 % interval {low:.2%} to {high:.2%})"

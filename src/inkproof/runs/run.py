@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inkproof.errors import InputError
 from inkproof.images import ImageSet
+from inkproof.metrics import wilson_interval
 from inkproof.prediction import Predictor
 from inkproof.recipes import Recipe, parse_recipe
 from inkproof.recipes.building import build_head, build_model
@@ -58,6 +59,20 @@ class Run:
         if len(self.members) == 1:
             return self.members[0].predict(self.check(images), tta=tta)
         return self.probabilities(images, tta=tta).argmax(dim=1)
+
+    def score(self, images: ImageSet | None) -> dict[str, Any] | None:
+        """Accuracy of `predict`, that of all seeds together; None without images or labels.
+
+        Returns:
+            images, correct, accuracy, interval (Wilson, 95 %, over the images drawn).
+        """
+        if images is None or images.labels is None:
+            return None
+        labels = torch.from_numpy(self.check(images).require_labels("scoring").copy())
+        correct = int((self.predict(images) == labels).sum())
+        count = len(labels)
+        interval = list(wilson_interval(correct, count))
+        return {"images": count, "correct": correct, "accuracy": correct / count, "interval": interval}
 
     def check(self, images: ImageSet) -> ImageSet:
         """The images with labels counted in the run's classes; an InputError where shape or classes differ."""

@@ -26,6 +26,7 @@ from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 from inkproof.runs.environment import describe_environment
 from inkproof.runs.predictions import write_predictions
+from inkproof.runs.run import open_run
 from inkproof.runtime import DeviceName
 from inkproof.seeds import can_train_together, train_together
 
@@ -134,7 +135,10 @@ def train_run(
     if len(options.seeds) > 1:
         of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
         directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
-        directory.write_json(folder / directory.SCORES, over_seeds(scores))
+        directory.write_json(folder / directory.SCORES, over_seeds(scores, {"valid": None, "test": None}))
+        trained = open_run(folder, device=options.device)
+        as_one = {name: trained.score(side) for name, side in (("valid", sides.valid), ("test", sides.test))}
+        directory.write_json(folder / directory.SCORES, over_seeds(scores, as_one))
         directory.write_json(folder / directory.FINDINGS, {"findings": _once(seen)})
         directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
     directory.finish_run(run)
@@ -255,8 +259,13 @@ def _scores(learner: Learner, sides: Split) -> tuple[dict[str, Any], dict[str, t
     return result, predicted
 
 
-def over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds; the seed is the draw here, not the images."""
+def over_seeds(scores: dict[int, dict[str, Any]], together: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, where the seed is the draw and not the images; and the seeds together.
+
+    Args:
+        scores: of each seed.
+        together: by side, the score of the mean of their probabilities.
+    """
     result: dict[str, Any] = {"seeds": list(scores)}
     for name in ("valid", "test"):
         sides = [score[name] for score in scores.values()]
@@ -269,6 +278,7 @@ def over_seeds(scores: dict[int, dict[str, Any]]) -> dict[str, Any]:
                 "accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 "accuracy_by_seed": dict(zip(map(str, scores), accuracies, strict=True)),
                 "loss": _mean_of_finite([side["loss"] for side in sides]),
+                "together": together[name],
             }
     trainings = [score["training"] for score in scores.values()]
     result["training"] = {

@@ -128,8 +128,10 @@ def _verify_scores(run: Run, manifest: dict[str, Any], sides: dict[str, ImageSet
             yield _verify_predictions(folder, name, side, member.decode(outputs), what.replace("scores", "predictions"))
     if len(folders) > 1:
         recorded = directory.read_json(run.path / directory.SCORES)
-        differs = list(_differences(_without_version(recorded), _as_stored(over_seeds(by_seed)), "scores"))
-        yield Verdict("scores over seeds", not differs, differs[0] if differs else "recomputed from those of the seeds")
+        together = {name: run.score(sides[name]) for name in ("valid", "test")}
+        differs = list(_differences(_without_version(recorded), _as_stored(over_seeds(by_seed, together)), "scores"))
+        detail = differs[0] if differs else "recomputed from those of the seeds, and of the seeds together"
+        yield Verdict("scores over seeds", not differs, detail)
 
 
 def _verify_predictions(
