@@ -1,11 +1,11 @@
 """The jobs of the ladder by other libraries: seconds an epoch, whole process, memory, accuracy, paired with inkproof.
 
-    python benchmarks/peers.py --data DIR --python fastai=ENV/bin/python --python lightning=ENV/bin/python …
-    python benchmarks/peers.py --data DIR --rounds 3 --json docs/benchmarks.json
+    python benchmarks/peers.py --data DIR [--rounds 3] [--peers fastai,sklearn] [--json docs/benchmarks.json]
 
-Each peer runs in an environment of its own, which needs the peer and torch, not inkproof. In every round each library
-does the job once, in a process of its own, in turn; ratios are of medians over rounds. Jobs, on 33,600 rows with 8,400
-to validate on after each epoch (MNIST's IDX files in DIR):
+Each peer runs in an environment of its own, made at the first call from benchmarks/requirements/ (fastai's takes 5 GB);
+`--python fastai=ENV/bin/python` takes one that is there. In every round each library does the job once, in a process of
+its own, in turn; figures are medians over rounds, ratios are taken within each round and their median is printed. Jobs,
+on 33,600 rows with 8,400 to validate on after each epoch (MNIST's IDX files in DIR):
 
     linear   784-10, cross entropy, plain SGD 0.1, batch 256, 5 epochs
     hidden   784-30-10 with ReLU, likewise
@@ -38,6 +38,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "conv": {"epochs": 3, "lr": 0.05},
 }
 HERE = ("inkproof", "torch loop")
+PEERS = ("fastai", "lightning", "keras", "skorch", "sklearn")
+FOLDER = Path(__file__).parent
 
 
 # -- one job in one library: a generator that yields the validation accuracy after each epoch --------------------------
@@ -280,6 +282,19 @@ def read_mnist(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
+def environment(peer: str) -> str:
+    """The peer's Python, in an environment made from its pinned versions where there is none yet."""
+    place = FOLDER / "environments" / peer
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        print(f"making {place}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        requirements = str(FOLDER / "requirements" / f"{peer}.txt")
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", requirements], check=True)
+        (place / "complete").touch()
+    return str(python)
+
+
 def measure(pythons: dict[str, str], folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Every library on every job, in turn, so many times."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -302,6 +317,12 @@ def measure(pythons: dict[str, str], folder: Path, rounds: int) -> list[dict[str
     return [
         {"job": job, "library": library}
         | {key: statistics.median(row[key] for row in rows) for key in ("epoch", "process", "megabytes", "accuracy")}
+        | {
+            f"{key}_ratio": statistics.median(
+                row[key] / own[key] for row, own in zip(rows, found[job, "inkproof"], strict=True)
+            )
+            for key in ("epoch", "process")
+        }
         for (job, library), rows in found.items()
     ]
 
@@ -310,6 +331,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help="directory of MNIST's IDX files")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which, with commas between")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON", help="a peer's environment")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--machine", help="how the machine is named in what is written")
@@ -319,17 +341,17 @@ def main() -> None:
         library, job, file = options.child
         print(json.dumps(do(library, job, Path(file))))
         return
-    pythons = dict.fromkeys(HERE, sys.executable) | dict(pair.split("=", 1) for pair in options.python)
+    given = dict(pair.split("=", 1) for pair in options.python)
+    pythons = dict.fromkeys(HERE, sys.executable)
+    pythons |= {peer: given.get(peer) or environment(peer) for peer in options.peers.split(",") if peer}
     rows = measure(pythons, options.data, options.rounds)
-    base = {row["job"]: row for row in rows if row["library"] == "inkproof"}
     print(
         f"{'job':8} {'library':12} {'epoch s':>8} {'ratio':>6} {'process s':>9} {'ratio':>6} {'MB':>6} {'accuracy':>8}"
     )
     for row in rows:
-        own = base[row["job"]]
         print(
-            f"{row['job']:8} {row['library']:12} {row['epoch']:8.3f} {row['epoch'] / own['epoch']:5.1f}x "
-            f"{row['process']:9.1f} {row['process'] / own['process']:5.1f}x {row['megabytes']:6.0f} "
+            f"{row['job']:8} {row['library']:12} {row['epoch']:8.3f} {row['epoch_ratio']:5.1f}x "
+            f"{row['process']:9.1f} {row['process_ratio']:5.1f}x {row['megabytes']:6.0f} "
             f"{row['accuracy']:8.2%}"
         )
     if options.json:

@@ -1,6 +1,6 @@
 """Write docs/benchmarks.md and docs/growth.svg from what the benchmarks measured.
 
-python benchmarks/peers.py --data DIR --python fastai=ENV/bin/python … --json docs/benchmarks.json
+python benchmarks/peers.py --data DIR --json docs/benchmarks.json
 python benchmarks/growth.py --json docs/growth.json
 python docs/make_benchmarks_page.py
 """
@@ -21,9 +21,9 @@ HEAD = """# Benchmarks
 ## Other libraries on the ladder's jobs
 
 `python benchmarks/peers.py`, {machine}: 33,600 rows of MNIST, 8,400 to validate
-on after each epoch. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds; figures
-are medians. Ratios are to inkproof. A process is a whole one: it starts, imports, reads the arrays, trains 5 epochs (3
-of the convolutional net) and ends.
+on after each epoch. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds;
+figures are medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the
+arrays, trains 5 epochs (3 of the convolutional net) and ends.
 """
 GROWTH = """## How cost grows
 
@@ -47,13 +47,12 @@ def write_page() -> str:
 
 
 def _peers(rows: list[dict[str, Any]]) -> str:
-    own = next(row for row in rows if row["library"] == "inkproof")
     lines = [
         "| library | seconds an epoch | ratio | seconds of a process | ratio | peak memory, MB | accuracy |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ratios = [f"{row[key] / own[key]:.1f}×" for key in ("epoch", "process")]
+        ratios = [f"{row[f'{key}_ratio']:.1f}×" for key in ("epoch", "process")]
         lines.append(
             f"| {row['library']} | {row['epoch']:.3f} | {ratios[0]} | {row['process']:.1f} | {ratios[1]} "
             f"| {row['megabytes']:.0f} | {row['accuracy']:.2%} |"

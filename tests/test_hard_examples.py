@@ -1,7 +1,5 @@
-"""Hard examples: all images once, then the hardest in every pass and some of the others."""
+"""Hard examples: all images once, then the hardest in every epoch and some of the others."""
 
-from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inkproof import models
-from inkproof.batches import Batches
+from inkproof.batches import Batches, epoch_lengths
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet, Split
@@ -27,47 +25,54 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @given(rows=st.integers(1, 60), share=st.floats(0.01, 1), easy=st.floats(0, 1), seed=st.integers(0, 9))
-def test_a_pass_gives_all_of_the_hardest_and_a_part_of_the_others_each_once(
+def test_an_epoch_gives_all_of_the_hardest_and_a_part_of_the_others_each_once(
     rows: int, share: float, easy: float, seed: int
 ) -> None:
-    difficulties = Difficulties(rows, HardExamples(share, easy), device=CPU)
-    orders = difficulties.orders(generator(seed))
-    first = next(orders)
-    assert sorted(first.tolist()) == list(range(rows)), "the first pass gives all"
+    settings = HardExamples(share, easy)
+    difficulties = Difficulties(rows, settings, device=CPU)
+    sizes = difficulties.epoch_sizes(3, resumed=False)
+    first = difficulties.order(generator(seed))
+    assert sorted(first.tolist()) == list(range(rows)), "the first epoch gives all"
     difficulties.given = torch.arange(rows)
     difficulties.learn(torch.rand(rows, generator=generator(seed)))
-    hard = max(1, round(share * rows))
+    hard, some = settings.count(rows)
     hardest = set(difficulties.difficulty.argsort(descending=True)[:hard].tolist())
-    for order in islice(orders, 2):
-        counted = Counter(order.tolist())
-        assert set(counted.values()) == {1}
-        assert hardest <= set(counted)
-        assert len(order) == hard + round(easy * (rows - hard))
+    orders = [difficulties.order(generator(seed + number)) for number in range(2)]
+    for order in orders:
+        assert len(set(order.tolist())) == len(order) == hard + some
+        assert hardest <= set(order.tolist())
+    assert sizes == [rows, *map(len, orders)] == difficulties.epoch_sizes(3, resumed=True)
 
 
 def test_images_that_were_not_seen_yet_come_first() -> None:
     difficulties = Difficulties(4, HardExamples(0.5), device=CPU)
     difficulties.given = torch.tensor([0, 2])
     difficulties.learn(torch.tensor([0.9, 0.1]))
-    assert sorted(next(difficulties.orders(generator())).tolist()) == [1, 3]
+    assert sorted(difficulties.order(generator()).tolist()) == [1, 3]
 
 
-def test_an_epoch_has_as_many_images_as_before(digits: ImageSet) -> None:
+def test_batches_know_where_their_images_stand(digits: ImageSet) -> None:
     images = digits.subset(np.arange(50))
     batches = Batches(images, batch_size=16, device=CPU, shuffle=generator(), hard_examples=HardExamples(0.2, 0.1))
     assert batches.difficulties is not None
-    for epoch in range(3):
+    lengths = epoch_lengths(batches, 3, resumed=False)
+    for length in lengths:
         given_ = []
         for _, labels in batches:
-            given_ += batches.difficulties.given.tolist()
+            given_.append(batches.difficulties.given)
             assert images.labels is not None
-            assert labels.tolist() == images.labels[batches.difficulties.given].tolist()
-            batches.difficulties.learn(torch.linspace(0, 1, 50)[batches.difficulties.given])
-        assert len(given_) == 50
-        counted = Counter(given_)
-        if epoch:
-            assert all(counted[hardest] >= 50 // (10 + 4) for hardest in range(10)), "in every pass of the epoch"
-    assert len(counted) < 50
+            assert labels.tolist() == images.labels[given_[-1]].tolist()
+            batches.difficulties.learn(torch.linspace(0, 1, 50)[given_[-1]])
+        assert len(given_) == length
+    assert lengths == [4, 1, 1]
+    assert set(range(10)) <= set(torch.cat(given_).tolist()), "the ten hardest"
+
+
+def test_a_recipe_counts_the_shorter_epochs() -> None:
+    recipe = load_recipe("fast")
+    assert recipe.epochs_for(50_000) == 2
+    assert recipe.epochs_for(60_000) == 1
+    assert recipe.epochs_for(1_000) == recipe.epochs
 
 
 def learner(sides: Split, **options: object) -> Learner:
@@ -91,7 +96,8 @@ def test_what_is_hard_is_what_the_model_is_least_sure_of(few_digits: Split) -> N
     probabilities, labels = trained.get_preds(few_digits.train)
     assert labels is not None
     now = 1 - probabilities[torch.arange(len(labels)), labels]
-    assert torch.corrcoef(torch.stack([now, difficulty]))[0, 1] > 0.5
+    hardest = difficulty.argsort(descending=True)
+    assert now[hardest[:60]].mean() > 1.2 * now[hardest[60:]].mean()
     assert not trained.findings
 
 
@@ -126,6 +132,6 @@ def test_hard_examples_need_images_and_an_order_of_their_own(few_digits: Split) 
 def test_a_recipe_of_hard_examples_in_file_order_is_refused(tmp_path: Path) -> None:
     text = load_recipe("fast").to_toml().replace("shuffle = true", "shuffle = false")
     file = tmp_path / "own.toml"
-    file.write_text(text.replace('name = "fast"', 'name = "own"') + "\n[hard_examples]\nshare = 0.2\n")
+    file.write_text(text.replace('name = "fast"', 'name = "own"'))
     with pytest.raises(InputError, match="hard_examples choose the order of the images: they need shuffle = true"):
         load_recipe(file)

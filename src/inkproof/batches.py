@@ -6,7 +6,6 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, th
 
 import warnings
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -46,7 +45,7 @@ class BatchSource(Protocol):
 
 
 class Batches:
-    """Batches of an ImageSet on a device; each pass gives every image once.
+    """Batches of an ImageSet on a device; each pass gives every image once, unless hard ones were asked for.
 
     Args:
         images: the images; without labels every label is given as 0.
@@ -56,8 +55,7 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
-        hard_examples: gives, after the first pass, the hardest images more often: a pass then gives as many images
-            as before and not each of them once. Needs `shuffle`.
+        hard_examples: passes after the first give only the hardest images and some of the others. Needs `shuffle`.
 
     Attributes:
         difficulties: of the images, where `hard_examples` are given.
@@ -89,11 +87,11 @@ class Batches:
 
     @property
     def rows(self) -> int:
-        """Number of images in one pass."""
+        """Number of images in a pass over all."""
         return len(self.images)
 
     def __len__(self) -> int:
-        return len(self._bounds())
+        return len(self._bounds(self.rows))
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
         for positions, pixels in self._pixel_batches():
@@ -105,40 +103,51 @@ class Batches:
                 self.difficulties.given = positions
             yield inputs, self._labels.index_select(0, positions)
 
-    def _bounds(self) -> list[tuple[int, int]]:
-        return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
+    def _bounds(self, rows: int) -> list[tuple[int, int]]:
+        return batch_bounds(rows, self.batch_size, join_single=self.shuffle is not None)
 
-    def _positions(self) -> Iterator[Int64[Tensor, " b"]]:
-        """Where in the set the images of each batch stand, on the device."""
-        if self.difficulties is not None and self.shuffle is not None:
-            orders, waiting = self.difficulties.orders(self.shuffle), torch.arange(0, device=self.device)
-            for start, stop in self._bounds():
-                while len(waiting) < stop - start:
-                    waiting = torch.cat([waiting, next(orders)])
-                yield waiting[: stop - start]
-                waiting = waiting[stop - start :]
-            return
+    def _order(self) -> Int64[Tensor, " n"]:
+        """Where in the set the images of a pass stand, on the device."""
         if self.shuffle is None:
-            order = torch.arange(self.rows, device=self.device)
-        else:
-            order = torch.randperm(self.rows, generator=self.shuffle).to(self.device)
-        for start, stop in self._bounds():
-            yield order[start:stop]
+            return torch.arange(self.rows, device=self.device)
+        if self.difficulties is not None:
+            return self.difficulties.order(self.shuffle)
+        return torch.randperm(self.rows, generator=self.shuffle).to(self.device)
 
     def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"]]]:
         """Positions and flat uint8 images of each batch, on the device."""
+        order = self._order()
+        bounds = self._bounds(len(order))
         if self._pixels.device == self.device:
             in_file_order = self.shuffle is None and self._rows is None
-            for positions, (start, stop) in zip(self._positions(), self._bounds(), strict=True):
+            for start, stop in bounds:
+                positions = order[start:stop]
                 yield positions, self._pixels[start:stop] if in_file_order else self._gathered(positions)
             return
-        every = self._positions()
-        while chunk := list(islice(every, _CHUNK_BATCHES)):
-            moved = self._gathered(torch.cat(chunk).cpu()).pin_memory().to(self.device, non_blocking=True)
-            yield from zip(chunk, torch.split(moved, [len(positions) for positions in chunk]), strict=True)
+        for first in range(0, len(bounds), _CHUNK_BATCHES):
+            chunk = bounds[first : first + _CHUNK_BATCHES]
+            offset = chunk[0][0]
+            gathered = self._gathered(order[offset : chunk[-1][1]].cpu()).pin_memory()
+            moved = gathered.to(self.device, non_blocking=True)
+            for start, stop in chunk:
+                yield order[start:stop], moved[start - offset : stop - offset]
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
+
+
+def epoch_lengths(batches: BatchSource, epochs: int, *, resumed: bool) -> list[int]:
+    """How many batches each of the next epochs has.
+
+    Args:
+        batches: to train on.
+        epochs: how many.
+        resumed: the first of them is past.
+    """
+    if isinstance(batches, Batches) and batches.difficulties is not None:
+        sizes = batches.difficulties.epoch_sizes(epochs, resumed=resumed)
+        return [len(batch_bounds(size, batches.batch_size, join_single=True)) for size in sizes]
+    return [len(batches)] * epochs
 
 
 def batch_bounds(rows: int, batch_size: int, *, join_single: bool) -> list[tuple[int, int]]:

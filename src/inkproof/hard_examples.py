@@ -1,6 +1,5 @@
 """Hard examples: once all images were seen, train mostly on those that the net is least sure of."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +11,13 @@ from inkproof.errors import InputError
 
 @dataclass(frozen=True)
 class HardExamples:
-    """Which images a pass gives after the first, which gives all of them.
+    """Which images an epoch gives after the first, which gives all of them; it is as much shorter.
 
     Nine of ten digits are learnt in the first epoch, and showing them again teaches little.
 
     Args:
-        share: of all images, the hardest, that a pass gives.
-        easy: share of the other images, drawn anew for each pass, that it gives too, so that none is forgotten.
+        share: of all images, the hardest, that an epoch gives.
+        easy: share of the other images, drawn anew for each epoch, that it gives too, so that none is forgotten.
 
     Raises:
         InputError: a share that is not above 0 and at most 1, or a negative or larger share of easy ones.
@@ -36,13 +35,18 @@ class HardExamples:
                 f"{self.easy}"
             )
 
+    def count(self, rows: int) -> tuple[int, int]:
+        """How many hard and how many easy images an epoch after the first gives, of so many."""
+        hard = max(1, round(self.share * rows))
+        return hard, round(self.easy * (rows - hard))
+
 
 class Difficulties:
     """How hard each image was when it was last trained on, and the order of images that follows from it.
 
     Args:
         rows: how many images.
-        settings: which of them a pass gives.
+        settings: which of them an epoch gives.
         device: where difficulties are kept.
 
     Attributes:
@@ -57,26 +61,35 @@ class Difficulties:
         self.settings = settings
         self.difficulty = torch.full((rows,), torch.inf, device=device)
 
-    def orders(self, generator: torch.Generator) -> Iterator[Int64[Tensor, " n"]]:
-        """Positions of the images, pass by pass without end, in random order.
+    def order(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
+        """Positions of the next epoch's images, in random order: what was not seen yet, else the hardest and some more.
 
         Args:
             generator: a CPU generator.
         """
-        while True:
-            chosen = self._choose(generator)
-            yield chosen[torch.randperm(len(chosen), generator=generator).to(chosen.device)]
+        chosen = self._unseen()
+        if not len(chosen):
+            hard, easy = self.settings.count(len(self.difficulty))
+            hardest_first = self.difficulty.argsort(descending=True, stable=True)
+            others = hardest_first[hard:]
+            drawn = torch.randperm(len(others), generator=generator)[:easy]
+            chosen = torch.cat([hardest_first[:hard], others[drawn.to(others.device)]])
+        return chosen[torch.randperm(len(chosen), generator=generator).to(chosen.device)]
+
+    def epoch_sizes(self, epochs: int, *, resumed: bool) -> list[int]:
+        """How many images each of the next epochs gives.
+
+        Args:
+            epochs: how many.
+            resumed: the first of them is past, and gave all images.
+        """
+        later = sum(self.settings.count(len(self.difficulty)))
+        first = len(self.difficulty) if resumed else len(self._unseen()) or later
+        return [first, *[later] * (epochs - 1)]
 
     def learn(self, certainty: Float[Tensor, " n"]) -> None:
         """Remember how sure the model was of the true classes of the images that were given last, 0 to 1."""
         self.difficulty[self.given] = 1 - certainty.to(self.difficulty)
 
-    def _choose(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
-        unseen = torch.isinf(self.difficulty).nonzero().flatten()
-        if len(unseen):
-            return unseen
-        hardest_first = self.difficulty.argsort(descending=True, stable=True)
-        hard = max(1, round(self.settings.share * len(hardest_first)))
-        others = hardest_first[hard:]
-        drawn = torch.randperm(len(others), generator=generator)[: round(self.settings.easy * len(others))]
-        return torch.cat([hardest_first[:hard], others[drawn.to(others.device)]])
+    def _unseen(self) -> Int64[Tensor, " n"]:
+        return torch.isinf(self.difficulty).nonzero().flatten()

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from inkproof import audit, heads, lr_find, schedules
 from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
-from inkproof.batches import Batches, BatchSource, Data, few_rows, is_shuffled, ordered_batches, training_batches
+from inkproof.batches import (
+    Batches,
+    BatchSource,
+    Data,
+    epoch_lengths,
+    few_rows,
+    is_shuffled,
+    ordered_batches,
+    training_batches,
+)
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
 from inkproof.finite import DeviceGuard
@@ -58,8 +67,7 @@ class Learner:
         augment: alters training images, batch by batch.
         shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
             and is warned of. A loader's own order is kept.
-        hard_examples: after the first pass over the training images, give the hardest more often than others; an
-            epoch then has as many images as before, and not each of them once.
+        hard_examples: epochs after the first train only on the hardest images and some of the others.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -185,12 +193,12 @@ class Learner:
         Raises:
             NotFinite: the loss or a gradient became NaN or infinite; the message names the step.
         """
-        steps = epochs * len(self.training_batches)
+        lengths = epoch_lengths(self.training_batches, epochs, resumed=done > 0)
         for epoch in range(done, epochs):
             before = self.state_dict()
             started = perf_counter()
             try:
-                train_loss = self._train_epoch(schedule, epoch * len(self.training_batches), steps)
+                train_loss = self._train_epoch(schedule, sum(lengths[:epoch]), sum(lengths))
                 trained = perf_counter()
                 judged = self._validate()
             except KeyboardInterrupt:
@@ -215,8 +223,8 @@ class Learner:
 
     @property
     def written_out(self) -> WrittenOut | None:
-        """The step without autograd, where model, loss, optimiser and precision have one."""
-        if self.optimizer is None or self.precision != "float32":
+        """The step without autograd, where model, loss, optimiser and precision have one; its outputs are not seen."""
+        if self.optimizer is None or self.precision != "float32" or self._difficulties is not None:
             return None
         return write_out(self.model, self.loss, self.optimizer)
 
@@ -250,7 +258,7 @@ class Learner:
         """How the steps of an epoch are computed on this device."""
         watch = None if self._difficulties is None else self._learn_difficulties
         if self.device.type != "cuda":
-            return StepPlan(written_out=None if watch else self.written_out, watch=watch)
+            return StepPlan(written_out=self.written_out, watch=watch)
         guard = DeviceGuard(self.device) if self._record.stops_on_not_finite else None
         return StepPlan(guard=guard, captured=self._captured, watch=watch)
 

@@ -63,7 +63,7 @@ class StrongModel(_Data):
     """Convolutional blocks with batch normalisation."""
 
     name: Literal["strong"] = "strong"
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 64, 128), min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((24, 48, 48, 96), min_length=1)
     activation: Literal["relu", "silu"] = "relu"
 
 
@@ -122,10 +122,10 @@ class Augmentation(_Data):
 
 
 class HardExamples(_Data):
-    """After a first pass over all images, train mostly on the hardest; an epoch has as many images as before."""
+    """Epochs after the first, which is one of all images, train only on the hardest and some of the others."""
 
-    share: float = Field(gt=0, le=1, description="of all images, the hardest, in each pass")
-    easy: float = Field(0.1, ge=0, le=1, description="share of the others, drawn anew for each pass")
+    share: float = Field(gt=0, le=1, description="of all images, the hardest, in each epoch")
+    easy: float = Field(0.1, ge=0, le=1, description="share of the others, drawn anew for each epoch")
 
 
 class Recipe(_Data):
@@ -176,7 +176,12 @@ class Recipe(_Data):
 
     def epochs_for(self, images: int) -> int:
         """Epochs of a training on so many images."""
-        return self.epochs if self.most_images is None else max(1, min(self.epochs, self.most_images // images))
+        if self.most_images is None:
+            return self.epochs
+        later: float = images
+        if self.hard_examples is not None:
+            later = images * (self.hard_examples.share + self.hard_examples.easy * (1 - self.hard_examples.share))
+        return max(1, min(self.epochs, 1 + int((self.most_images - images) // later)))
 
     def to_toml(self) -> str:
         """The recipe as a TOML file, with every setting spelled out."""
