@@ -50,7 +50,9 @@ class Deformation:
             generator: a CPU generator: the same draws on every device.
         """
         count, _, height, width = images.shape
-        grid = F.affine_grid(_beside(images, self._affine(count, generator)), list(images.shape), align_corners=False)
+        affine = _beside(images, self._affine(count, generator)).view(count, 1, 1, 2, 3)
+        rows, columns = (_pixel_centres(size).to(images) for size in (height, width))
+        grid = affine[..., 2] + affine[..., 0] * columns.view(-1, 1) + affine[..., 1] * rows.view(-1, 1, 1)
         if self.elastic:
             knots = _beside(images, torch.randn(count, 2, self.knots, self.knots, generator=generator))
             down, right = (_bicubic_weights(self.knots, size).to(images) for size in (height, width))
@@ -71,6 +73,12 @@ class Deformation:
 def _beside(images: Tensor, drawn: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Numbers drawn on the CPU, on the images' device and in their type; nobody waits for them to get there."""
     return drawn.pin_memory().to(images, non_blocking=True) if images.is_cuda else drawn.to(images)
+
+
+@cache
+def _pixel_centres(size: int) -> Float[Tensor, " size"]:
+    """Where pixels stand between -1 and 1, as `F.affine_grid` without aligned corners has it."""
+    return (2 * torch.arange(size) + 1) / size - 1
 
 
 @cache
