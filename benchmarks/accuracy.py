@@ -56,9 +56,9 @@ class Setting:
 
 
 SETTINGS = {
-    "quick": Setting("fast", 99.0, 3.5, epochs=1, widths=(16, 32, 64)),
+    "quick": Setting("fast", 99.0, 3.5, epochs=1, widths=(12, 24, 48)),
     "fast": Setting("fast", 99.3, 6.0),
-    "middle": Setting("accurate", 99.5, 18.0, epochs=6),
+    "middle": Setting("accurate", 99.5, 18.0, epochs=9),
     "accurate": Setting("accurate", 99.6, 35.0),
     "best": Setting("best", 99.7, 600.0),
 }

@@ -63,7 +63,7 @@ class StrongModel(_Data):
     """Convolutional blocks with batch normalisation."""
 
     name: Literal["strong"] = "strong"
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((24, 48, 48, 96), min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32, 32, 64), min_length=1)
     activation: Literal["relu", "silu"] = "relu"
 
 
