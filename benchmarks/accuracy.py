@@ -15,7 +15,7 @@ import argparse
 import json
 import platform
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,23 @@ class Setting:
         target: the accuracy it is for, in per cent.
         seconds: in which it is meant to be reached.
         epochs: in place of the recipe's.
-        widths: of the net, in place of the recipe's.
+        changes: of the recipe, by key.
     """
 
     recipe: str
     target: float
     seconds: float
     epochs: int | None = None
-    widths: tuple[int, ...] | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def build(self, images: int) -> tuple[Recipe, int]:
         """The recipe and its epochs on so many images."""
-        recipe = load_recipe(self.recipe)
-        if self.widths is not None:
-            recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"widths": self.widths})})
+        recipe = load_recipe(self.recipe).model_copy(update=self.changes)
         return recipe, self.epochs or recipe.epochs_for(images)
 
 
 SETTINGS = {
-    "quick": Setting("fast", 99.0, 3.5, epochs=1, widths=(12, 24, 48)),
+    "quick": Setting("fast", 99.0, 3.5, epochs=1, changes={"augment": None}),
     "fast": Setting("fast", 99.3, 6.0),
     "middle": Setting("accurate", 99.5, 18.0, epochs=9),
     "accurate": Setting("accurate", 99.6, 35.0),
@@ -94,7 +92,7 @@ def measure(setting: Setting, known: ImageSet, aside: ImageSet | None, seeds: in
         together = float((torch.stack(predictions).mean(dim=0).argmax(dim=1) == labels).double().mean())
     return {
         "recipe": recipe.name,
-        "widths": list(recipe.model.widths),
+        "changes": setting.changes,
         "epochs": epochs,
         "images": len(train),
         "precision": learner.precision,
