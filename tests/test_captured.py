@@ -9,11 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof.captured import Capture, CapturedStep, Numbers
+from inkproof.heads import Head
 from inkproof.models import strong
+from inkproof.objective import Objective
 from inkproof.steps import PLAIN, StepPlan, train_step
 
 torch.manual_seed(0)
 BATCHES = [(torch.rand(n, 1, 8, 8), torch.randint(0, 3, (n,))) for n in (6, 6, 4, 6, 6)]
+
+OBJECTIVE = Objective(Head("classes", 3), F.cross_entropy)
 
 
 def recorder(model: nn.Module) -> Capture:
@@ -42,8 +46,8 @@ def trained(model: nn.Module, make: Callable[[nn.Module], StepPlan]) -> tuple[li
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     losses = [
         train_step(
-            model, F.cross_entropy, optimizer, x, y,
-            to_targets=lambda labels, _: labels, precision="float32", plan=plan,
+            model, OBJECTIVE, optimizer, x, y,
+            precision="float32", plan=plan,
         )
         for x, y in BATCHES
     ]  # fmt: skip

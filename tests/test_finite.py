@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof.finite import DeviceGuard
+from inkproof.heads import Head
+from inkproof.objective import Objective
 from inkproof.steps import PLAIN, StepPlan, train_step
 
 OPTIMIZERS = [
@@ -22,6 +24,8 @@ OPTIMIZERS = [
 GOOD, BAD = torch.ones(4, 3), torch.tensor([[1.0, 2.0, torch.inf]]).expand(4, 3)
 LABELS = torch.tensor([0, 1, 1, 0])
 
+OBJECTIVE = Objective(Head("classes", 2), F.cross_entropy)
+
 
 def trained(make: Callable[..., Any], batches: list[Tensor], plan: StepPlan) -> tuple[nn.Module, list[float]]:
     torch.manual_seed(0)
@@ -29,8 +33,8 @@ def trained(make: Callable[..., Any], batches: list[Tensor], plan: StepPlan) -> 
     optimizer = make(model.parameters())
     losses = [
         train_step(
-            model, F.cross_entropy, optimizer, batch, LABELS,
-            to_targets=lambda labels, _: labels, precision="float32", plan=plan,
+            model, OBJECTIVE, optimizer, batch, LABELS,
+            precision="float32", plan=plan,
         )
         for batch in batches
     ]  # fmt: skip

@@ -70,8 +70,8 @@ def test_batches_know_where_their_images_stand(digits: ImageSet) -> None:
 
 def test_a_recipe_counts_the_shorter_epochs() -> None:
     recipe = load_recipe("fast")
-    assert recipe.epochs_for(50_000) == 2
-    assert recipe.epochs_for(60_000) == 1
+    assert recipe.epochs_for(50_000) == 3
+    assert recipe.epochs_for(60_000) == 2
     assert recipe.epochs_for(1_000) == recipe.epochs
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inkproof import heads
 from inkproof.errors import NotFinite
+from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.steps import StepPlan, train_step
 from inkproof.written_out import write_out
@@ -30,12 +31,8 @@ def parameters_after(model: nn.Module, loss: Any, x: Tensor, y: Tensor, *, writt
     optimizer = plain(model.parameters())
     step = write_out(model, loss, optimizer) if written_out else None
     assert (step is not None) == written_out
-    options: dict[str, Any] = {
-        "to_targets": lambda labels, _: labels,
-        "precision": "float32",
-        "plan": StepPlan(written_out=step),
-    }
-    values = [train_step(model, loss, optimizer, x, y, **options) for _ in range(3)]
+    objective, plan = Objective(heads.Head("classes", 3), loss), StepPlan(written_out=step)
+    values = [train_step(model, objective, optimizer, x, y, precision="float32", plan=plan) for _ in range(3)]
     return [*(parameter.detach() for parameter in model.parameters()), torch.stack(values)]
 
 
@@ -139,13 +136,9 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
     x[2] = broken
     assert step.step(x, lambda outputs: CLASSES, check_finite=True) is None
     assert all(map(torch.equal, before, model.parameters()))
-    options: dict[str, Any] = {
-        "to_targets": lambda labels, _: labels,
-        "precision": "float32",
-        "plan": StepPlan(written_out=step),
-    }
+    objective, plan = Objective(heads.Head("classes", 3), F.cross_entropy), StepPlan(written_out=step)
     with pytest.raises(NotFinite):
-        train_step(model, F.cross_entropy, optimizer, x * x, CLASSES, **options)
+        train_step(model, objective, optimizer, x * x, CLASSES, precision="float32", plan=plan)
 
 
 def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:

@@ -26,6 +26,7 @@ Data = ImageSet | Dataset[Any] | DataLoader[Any]
 
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _SHARE_OF_FREE_MEMORY = 0.5
+_SAMPLE = 128  # rows that show what a model's outputs are
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
 _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionary()
@@ -295,7 +296,14 @@ def is_shuffled(data: Data, asked: bool | None) -> bool | None:
     return not isinstance(data.sampler, SequentialSampler) if isinstance(data, DataLoader) else asked
 
 
-def few_rows(data: Data, count: int) -> Data:
+def sample_rows(data: Data, *, device: torch.device) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
+    """Inputs and labels of up to 128 rows, spread over data that lies in memory; the first ones of other data."""
+    with torch.random.fork_rng():
+        inputs, labels = next(iter(ordered_batches(_few_rows(data, _SAMPLE), device=device)))
+    return inputs[:_SAMPLE], labels[:_SAMPLE]
+
+
+def _few_rows(data: Data, count: int) -> Data:
     """Up to so many rows spread evenly over data that lies in memory; other data as it is."""
     if isinstance(data, ImageSet):
         return data.subset(np.unique(np.linspace(0, len(data) - 1, min(len(data), count)).astype(np.int64)))

@@ -20,9 +20,9 @@ from inkproof.batches import (
     BatchSource,
     Data,
     epoch_lengths,
-    few_rows,
     is_shuffled,
     ordered_batches,
+    sample_rows,
     training_batches,
 )
 from inkproof.captured import CapturedStep
@@ -34,15 +34,14 @@ from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook
 from inkproof.images import ImageSet, matching
 from inkproof.metrics import Metric, accuracy
 from inkproof.models import MeanImage
+from inkproof.objective import Objective, name_of
 from inkproof.optimizers import SGD, OptimizerFactory, make_optimizer, set_step_values
 from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
 from inkproof.schedules import Schedule
-from inkproof.steps import PLAIN, StepPlan, collect_outputs, evaluating, fit_means, forward, name_of, train_step
+from inkproof.steps import PLAIN, StepPlan, collect_outputs, evaluating, fit_means, forward, train_step
 from inkproof.written_out import WrittenOut, write_out
-
-_SAMPLE = 128  # rows to see from what a model's outputs are
 
 
 class Learner:
@@ -73,7 +72,7 @@ class Learner:
         allow: ids of findings that may pass.
 
     Attributes:
-        model, head, loss, metrics, optimizer, history, findings, seed, device.
+        model, head, loss, metrics, objective (the three), optimizer, history, findings, seed, device.
 
     Raises:
         Refused: the audit refused data, model or metrics.
@@ -149,17 +148,20 @@ class Learner:
         self.validation_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
-        inputs, labels = self._sample_rows()
+        inputs, labels = sample_rows(self.train, device=self.device)
         sample = self._outputs_of(inputs)
         classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
         self.head = heads.choose_head(head, classes, sample)
         audit.check_outputs(self.head, sample)
         self.loss = loss or self.head.loss
-        self._activation = heads.find_activation(self.model, sample, self.loss)
-        # A user's own loss on a user's own loader gets the targets as they come, after a probe with their shapes; all
-        # else goes through the head, whose targets have the shape its losses need.
-        self._targets_as_given = loss is not None and not isinstance(self.train, ImageSet)
         self.metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
+        self.objective = Objective(
+            self.head,
+            self.loss,
+            self.metrics,
+            heads.find_activation(self.model, sample, self.loss),
+            targets_as_given=loss is not None and not isinstance(self.train, ImageSet),
+        )
         self.optimizer = make_optimizer(optimizer, self.model)
         self._captured = CapturedStep(self.model)  # of CUDA devices
         setup = audit.Setup(
@@ -168,9 +170,9 @@ class Learner:
             self.loss,
             {name_of(metric): metric for metric in self.metrics},
             self.head,
-            self._activation,
+            self.objective.activation,
             pretrained=pretrained,
-            targets_as_given=self._targets_as_given,
+            targets_as_given=self.objective.targets_as_given,
             shuffled=is_shuffled(self.train, shuffle),
             batch_size=batch_size,
         )
@@ -200,7 +202,7 @@ class Learner:
             try:
                 train_loss = self._train_epoch(schedule, sum(lengths[:epoch]), sum(lengths))
                 trained = perf_counter()
-                judged = self._validate()
+                judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
             except KeyboardInterrupt:
                 self.load_state_dict(before)
                 raise
@@ -209,7 +211,7 @@ class Learner:
     def add_row(
         self, train_loss: float, judged: tuple[float | None, dict[str, float]], train_seconds: float, seconds: float
     ) -> Row:
-        """Add an epoch to the history: its training loss, what `judge` gave, what training and all of it took."""
+        """Add an epoch to the history: its training loss, what validation gave, what training and all of it took."""
         row = Row(len(self.history) + 1, train_loss, *judged, seconds=seconds, train_seconds=train_seconds)
         self.history.rows.append(row)
         return row
@@ -232,7 +234,7 @@ class Learner:
         """One pass over the training batches; returns the mean loss a row."""
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
-            return self._loss_over(self.training_batches)
+            return self._judge(self.training_batches)[0]
         if self.optimizer is None:
             raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
         losses, sizes = [], []
@@ -246,12 +248,7 @@ class Learner:
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         every = torch.stack(losses).double().cpu()
-        finite = torch.isfinite(every)
-        if not finite.all():
-            step = first_step + int(finite.long().argmin())
-            error = self._record.not_finite("the loss or a gradient became NaN or infinite", f"step {step}")
-            if self._record.stops_on_not_finite:
-                raise error
+        self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))
 
     def _plan(self) -> StepPlan:
@@ -266,7 +263,7 @@ class Learner:
     def _learn_difficulties(self, outputs: Tensor, labels: Tensor) -> None:
         """Remember how sure the model was of the batch that was given last."""
         assert self._difficulties is not None, "watched only where they are kept"
-        probabilities = self.head.probabilities(outputs, self._activation)
+        probabilities = self.head.probabilities(outputs, self.objective.activation)
         self._difficulties.learn(probabilities.gather(1, labels.unsqueeze(1)).squeeze(1))
 
     def _train_step(
@@ -281,13 +278,11 @@ class Learner:
         try:
             return train_step(
                 model,
-                self.loss,
+                self.objective,
                 optimizer,
                 inputs,
                 labels,
-                to_targets=self._to_targets,
                 precision=self.precision,
-                check_shapes=not self._targets_as_given,
                 check_finite=self._record.stops_on_not_finite,
                 plan=plan,
             )
@@ -439,7 +434,7 @@ class Learner:
     @property
     def predictor(self) -> Predictor:
         """The model as it is now, with all that its predictions need."""
-        return Predictor(self.model, self.head, self.device, self.precision, self._activation)
+        return Predictor(self.model, self.head, self.device, self.precision, self.objective.activation)
 
     def _data_to_predict(self, data: Data | None) -> Data:
         data = self.valid if data is None else data
@@ -485,46 +480,16 @@ class Learner:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return model
 
-    def _sample_rows(self) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
-        """Inputs and labels of a few training rows, spread over the side where it lies in memory."""
-        with torch.random.fork_rng():
-            inputs, labels = next(iter(ordered_batches(few_rows(self.train, _SAMPLE), device=self.device)))
-        return inputs[:_SAMPLE], labels[:_SAMPLE]
-
     def _outputs_of(self, inputs: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """What the model gives for a few rows; changes nothing."""
         with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
             return forward(self.model, inputs, self.precision)
 
-    # -- checking and validating -----------------------------------------------------------------------------
+    # -- validating and checking -----------------------------------------------------------------------------
 
-    def _to_targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
-        if self._targets_as_given or (labels.shape == outputs.shape and labels.is_floating_point()):
-            return labels
-        return self.head.targets(labels, outputs)
-
-    def _validate(self) -> tuple[float | None, dict[str, float]]:
-        """Loss and metrics over the whole validation side."""
-        if self.validation_batches is None:
-            return None, {}
-        return self.judge(*collect_outputs(self.model, self.validation_batches, precision=self.precision))
-
-    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[float | None, dict[str, float]]:
-        """Loss and metrics from the outputs for all validation rows and their labels."""
-        targets = self._to_targets(labels, outputs)
-        metrics = {name_of(metric): float(self._measure(metric, outputs, targets, labels)) for metric in self.metrics}
-        return float(self.loss(outputs, targets)), metrics
-
-    def _measure(self, metric: Metric, outputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor | float:
-        if metric is accuracy and labels.shape == outputs.shape[:1]:
-            return (self.predictor.decode(outputs) == labels).double().mean()
-        if not self._targets_as_given:
-            heads.check_pairing(outputs, targets, where=f"the metric {name_of(metric)}")
-        return metric(outputs, targets)
-
-    def _loss_over(self, batches: BatchSource) -> float:
-        outputs, labels = collect_outputs(self.model, batches, precision=self.precision)
-        return float(self.loss(outputs, self._to_targets(labels, outputs)))
+    def _judge(self, batches: BatchSource) -> tuple[float, dict[str, float]]:
+        """Loss and metrics over a whole side."""
+        return self.objective.judge(*collect_outputs(self.model, batches, precision=self.precision))
 
     def _check_outcome(self) -> None:
         """Look at what a training came to; it is done, so a finding is told and nothing is refused."""

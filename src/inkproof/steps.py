@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
@@ -12,14 +13,11 @@ from torch import Tensor, nn
 from inkproof.captured import CapturedStep
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
-from inkproof.heads import Loss, check_pairing
 from inkproof.models import MeanImage
+from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
 from inkproof.written_out import WrittenOut
-
-ToTargets = Callable[[Tensor, Tensor], Tensor]
-"""Turns the labels of a batch into the form its loss takes beside these outputs."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,12 @@ PLAIN = StepPlan()
 
 def train_step(
     model: nn.Module,
-    loss: Loss,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     inputs: Tensor,
     labels: Tensor,
     *,
-    to_targets: ToTargets,
     precision: Precision,
-    check_shapes: bool = True,
     check_finite: bool = True,
     plan: StepPlan = PLAIN,
 ) -> Float[Tensor, ""]:
@@ -60,7 +56,6 @@ def train_step(
     Args:
         inputs: (b, ...) on the model's device.
         labels: (b,) class indices, or targets as a user's loader gives them.
-        check_shapes: predictions and targets must pair by their shapes; a loss that pairs them itself needs no check.
         check_finite: look at the loss and the gradients before the update.
         plan: how the same is computed faster.
 
@@ -72,24 +67,17 @@ def train_step(
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
 
-    def paired_targets(outputs: Tensor, labels: Tensor = labels) -> Tensor:
-        targets = to_targets(labels, outputs)
-        if check_shapes:
-            check_pairing(outputs, targets, where=f"the loss {name_of(loss)}")
-        return targets
-
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
         outputs = forward(model, inputs, precision)
-        value = loss(outputs, paired_targets(outputs, labels))
-        for (
-            parameter
-        ) in parameters:  # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks
+        value = objective.loss(outputs, objective.paired_targets(labels, outputs))
+        # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks.
+        for parameter in parameters:
             parameter.grad = None
         value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         return value.detach(), outputs.detach()
 
     if plan.written_out is not None and precision == "float32":
-        done = plan.written_out.step(inputs, paired_targets, check_finite=check_finite)
+        done = plan.written_out.step(inputs, partial(objective.paired_targets, labels), check_finite=check_finite)
         if done is not None:
             return done
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -147,9 +135,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def name_of(function: object) -> str:
-    """How a user would call a loss or metric: its function or class name."""
-    target = getattr(function, "func", function)  # a partial is known by what it calls
-    return str(getattr(target, "__name__", type(target).__name__))

@@ -2,6 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
+import torch
+from torch import Tensor
+
 from inkproof.audit.findings import Finding, OnFinding, act_on
 from inkproof.audit.training import NOT_FINITE, not_finite
 from inkproof.errors import NotFinite
@@ -48,3 +51,16 @@ class Record:
         else:
             self.tell([finding])
         return NotFinite(f"{finding.message} {finding.remedy}", [finding])
+
+    def check_losses(self, losses: Tensor, first_step: int) -> None:
+        """Look at the losses of an epoch's steps, which begin with `first_step`.
+
+        Raises:
+            NotFinite: one is not finite and that stops this training; the message names the first such step.
+        """
+        finite = torch.isfinite(losses)
+        if not finite.all():
+            step = first_step + int(finite.long().argmin())
+            error = self.not_finite("the loss or a gradient became NaN or infinite", f"step {step}")
+            if self.stops_on_not_finite:
+                raise error

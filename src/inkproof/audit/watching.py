@@ -26,7 +26,8 @@ from inkproof.audit.setup import Inspection, Setup
 from inkproof.audit.sides import Sides, side_of
 from inkproof.audit.training import never_moved, never_stepped, not_finite
 from inkproof.heads import choose_head, find_activation
-from inkproof.steps import evaluating, name_of
+from inkproof.objective import name_of
+from inkproof.steps import evaluating
 
 _NOT_CLEARED = declare(
     "gradients-not-cleared",

@@ -20,8 +20,8 @@ from inkproof.lr_find import minimum, slide, steep, valley
 from inkproof.metrics import Metric
 from inkproof.notebook.functions import FlatLoss
 from inkproof.notebook.loaders import DataLoader, DataLoaders
+from inkproof.objective import name_of
 from inkproof.prediction import Predictor
-from inkproof.steps import name_of
 
 __all__ = ["SGD", "Adam", "Learner", "Recorder", "SuggestedLRs", "minimum", "slide", "steep", "valley"]
 

@@ -65,6 +65,7 @@ class StrongModel(_Data):
     name: Literal["strong"] = "strong"
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32, 32, 64), min_length=1)
     activation: Literal["relu", "silu"] = "relu"
+    stem: Literal["stride", "pool"] = "stride"
 
 
 LossName = Literal[
