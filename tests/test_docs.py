@@ -75,7 +75,7 @@ def test_the_page_of_the_ladder_is_what_was_measured_and_holds_every_rung() -> N
     assert page == made.write_page(), "run docs/make_ladder_page.py"
     for ladder in json.loads((ROOT / "docs" / "ladders.json").read_text(encoding="utf-8")).values():
         measured = [(row["rung"], row["kind"], row["why"], row["summary"]) for row in ladder["rungs"]]
-        now = [(rung.recipe, rung.kind, rung.why, load_recipe(rung.recipe).summary) for rung in RUNGS]
+        now = [(rung.recipe, rung.kind, rung.why, load_recipe(rung.recipe).summary) for rung in RUNGS if not rung.long]
         assert measured == now, "measure the ladder again"
 
 

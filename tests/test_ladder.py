@@ -99,7 +99,7 @@ def test_test_images_without_labels_are_replaced_by_a_cut(inkproof: Command, kag
 def test_two_classes_take_the_rungs_for_two(digits: ImageSet) -> None:
     whole = Split(digits)
     names = [rung.recipe for rung in fitting_rungs(whole)]
-    assert names == [rung.recipe for rung in RUNGS]
+    assert names == [rung.recipe for rung in RUNGS if not rung.long]
     odd = Split(digits.with_classes(("0", "1", "2"), rest="drop"))
     assert "logistic-torch" not in [rung.recipe for rung in fitting_rungs(odd)]
     two = Split(digits.with_classes(("0", "1"), rest="drop"))

@@ -44,7 +44,7 @@ def fitting_rungs(sides: Split, names: Sequence[str] | None = None) -> list[Rung
 
     Args:
         sides: what is to be trained on.
-        names: only these; None takes all.
+        names: only these; None takes all but the long ones.
 
     Raises:
         InputError: a name that is no rung, or one that does not fit.
@@ -58,7 +58,7 @@ def fitting_rungs(sides: Split, names: Sequence[str] | None = None) -> list[Rung
                 f"the rung {name} is for the classes {', '.join(load_recipe(name).classes or ())}, and "
                 f"{sides.train.source} has {', '.join(sides.train.classes)}"
             )
-    wanted = [known[name] for name in names] if names is not None else RUNGS
+    wanted = [known[name] for name in names] if names is not None else [rung for rung in RUNGS if not rung.long]
     return [rung for rung in wanted if _fits(load_recipe(rung.recipe), sides)]
 
 
