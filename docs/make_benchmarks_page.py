@@ -2,6 +2,7 @@
 
 python benchmarks/peers.py --data DIR --json docs/benchmarks.json
 python benchmarks/growth.py --json docs/growth.json
+python benchmarks/accuracy.py --data DIR --aside --json docs/accuracy.json
 python docs/make_benchmarks_page.py
 """
 
@@ -16,9 +17,16 @@ JOBS = {
     "hidden": "784-30-10 with ReLU, cross entropy, plain SGD, batch 256",
     "conv": "five convolutions of stride 2, cross entropy, SGD, batch 256",
 }
-HEAD = """# Benchmarks
+ACCURACY = """# Benchmarks
 
-## Other libraries on the ladder's jobs
+## Seconds to an accuracy
+
+`python benchmarks/accuracy.py --aside`, {machine}: trained on 50,000 of MNIST's
+training images, scored on the other 10,000, which were kept aside until all settings stood. Mean and standard
+deviation over seeds, no test-time augmentation; seconds of training of one seed, median. An ensemble is the mean
+prediction of all seeds.
+"""
+HEAD = """## Other libraries on the ladder's jobs
 
 `python benchmarks/peers.py`, {machine}: 33,600 rows of MNIST, 8,400 to validate
 on after each epoch. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds;
@@ -37,13 +45,27 @@ making a Learner with all checks of the audit.
 
 def write_page() -> str:
     """The text of the page."""
-    peers, growth = (json.loads((HERE / name).read_text()) for name in ("benchmarks.json", "growth.json"))
-    parts = [HEAD.format(**peers)]
+    names = ("accuracy.json", "benchmarks.json", "growth.json")
+    accuracy, peers, growth = (json.loads((HERE / name).read_text()) for name in names)
+    parts = [ACCURACY.format(**accuracy), _accuracy(accuracy["rows"]), HEAD.format(**peers)]
     for job, about in JOBS.items():
         rows = [row for row in peers["rows"] if row["job"] == job]
         parts += [f"### {job}: {about}\n", _peers(rows), ""]
     parts += [GROWTH.format(**growth), _growth(growth)]
     return "\n".join(parts)
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> str:
+    lines = ["| setting | accuracy | seconds | wanted | ensemble |", "|---|---|---|---|---|"]
+    for row in rows:
+        name = "" if row["setting"] == row["recipe"] else f"{row['setting']}: "
+        changed = "".join(f", no {key}" for key in row["changes"])
+        accuracy = f"{row['accuracy']:.2%} ± {row['sd']:.2%}, {row['seeds']} seeds"
+        lines.append(
+            f"| {name}`{row['recipe']}`, {row['epochs']} epochs{changed} | {accuracy} | {row['seconds']:.1f} "
+            f"| {row['target']:.1%} in {row['wanted_seconds']:g} | {row['together']:.2%} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def _peers(rows: list[dict[str, Any]]) -> str:

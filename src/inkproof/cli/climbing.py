@@ -24,9 +24,7 @@ from inkproof.errors import Interrupted
 @click.command(cls=TorchCommand)
 @click.option("--data", default="digits", show_default=True, metavar="SOURCE", help="Labelled images.")
 @click.option("--test", metavar="SOURCE", help="Labelled test images. [default: cut from the data]")
-@click.option(
-    "--rungs", type=Names(), metavar="A,B", help="Only these rungs. [default: all that fit but best]"
-)
+@click.option("--rungs", type=Names(), metavar="A,B", help="Only these rungs. [default: all that fit but best]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train so many, from SEED on.")
 @click.option("--classes", type=Classes(), metavar="3,7", help="Keep these classes only.")

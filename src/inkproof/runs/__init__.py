@@ -7,7 +7,8 @@ from inkproof.runs.run import Run, open_run
 from inkproof.runs.sides import DataOptions, data_options, open_sides
 from inkproof.runs.submitting import record_submission, sidecar_of
 from inkproof.runs.training import TrainedRun, TrainingOptions, train_run
-from inkproof.runs.verifying import Verdict, verify_run
+from inkproof.runs.verdict import Verdict
+from inkproof.runs.verifying import verify_run
 
 __all__ = [
     "LADDER_CHART",

@@ -3,18 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inkproof.errors import InputError
 from inkproof.files import sha256_of, write_text
 from inkproof.images import ImageSet
 from inkproof.runs import directory
 from inkproof.runs.run import Run
+from inkproof.runs.verdict import Verdict
 from inkproof.sources import open_one
 from inkproof.submission import read_submission
-
-if TYPE_CHECKING:
-    from inkproof.runs.verifying import Verdict
 
 
 def sidecar_of(submission: Path) -> Path:
@@ -49,15 +47,13 @@ def record_submission(run: Run, submission: Path, test: ImageSet, source: str, *
     directory.write_json(known, {"submissions": [*kept, proof]})
 
 
-def check_submitted(run: Run, test: str | None) -> "Iterator[Verdict]":
+def check_submitted(run: Run, test: str | None) -> Iterator[Verdict]:
     """Verify every submission of a run: the file's bytes, its test images, and each label.
 
     Args:
         run: whose submissions.
         test: where the test images are now, if they were moved.
     """
-    from inkproof.runs.verifying import Verdict
-
     known = run.path / directory.SUBMISSIONS
     for proof in directory.read_json(known)["submissions"] if known.exists() else []:
         path = Path(proof["submission"])

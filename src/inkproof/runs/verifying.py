@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,10 @@ from inkproof.runs.run import Run, open_run
 from inkproof.runs.sides import data_options, open_sides
 from inkproof.runs.submitting import check_submitted
 from inkproof.runs.training import TrainingOptions, over_seeds, train_run
+from inkproof.runs.verdict import Verdict
 
 FLOAT_TOLERANCE = 1e-4  # relative: losses, on another machine or with another number of threads
 _SAME_MACHINE = ("packages", "processor", "threads", "cpu_capability", "cuda", "deterministic_algorithms")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One thing that was verified.
-
-    Args:
-        what: the file, side or number.
-        holds: whether it is what the run says.
-        detail: what differs, or what was compared.
-    """
-
-    what: str
-    holds: bool
-    detail: str = ""
 
 
 def verify_run(
