@@ -330,7 +330,7 @@ def measure(pythons: dict[str, str], folder: Path, rounds: int) -> list[dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--data", type=Path, help="directory of MNIST's IDX files")
+    parser.add_argument("--data", type=Path, help="directory of MNIST's IDX files, gzipped")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, with commas between")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON", help="a peer's environment")
     parser.add_argument("--rounds", type=int, default=3)
@@ -341,9 +341,14 @@ def main() -> None:
         library, job, file = options.child
         print(json.dumps(do(library, job, Path(file))))
         return
+    peers = [peer for peer in options.peers.split(",") if peer]
+    if options.data is None:
+        parser.error("--data is needed: the directory of MNIST's IDX files")
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"no peer is called {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
     given = dict(pair.split("=", 1) for pair in options.python)
     pythons = dict.fromkeys(HERE, sys.executable)
-    pythons |= {peer: given.get(peer) or environment(peer) for peer in options.peers.split(",") if peer}
+    pythons |= {peer: given.get(peer) or environment(peer) for peer in peers}
     rows = measure(pythons, options.data, options.rounds)
     print(
         f"{'job':8} {'library':12} {'epoch s':>8} {'ratio':>6} {'process s':>9} {'ratio':>6} {'MB':>6} {'accuracy':>8}"

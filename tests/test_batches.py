@@ -1,5 +1,6 @@
 """Batches: every image once, in the promised order, scaled; from memory or memory-mapped."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,5 +120,6 @@ def test_the_views_of_test_time_augmentation_are_one_pixel_shifts() -> None:
 def test_elastic_displacement_is_torchs_bicubic_upsampling_of_the_knots() -> None:
     knots = torch.randn(3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(knots, size=(28, 20), mode="bicubic", align_corners=True)
-    given = torch.einsum("yi,ncij,xj->ncyx", _bicubic_weights(5, 28), knots, _bicubic_weights(5, 20))
+    weights = partial(_bicubic_weights, device=torch.device("cpu"), dtype=torch.float32)
+    given = torch.einsum("yi,ncij,xj->ncyx", weights(5, 28), knots, weights(5, 20))
     torch.testing.assert_close(given, expected)

@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inkproof.captured import Capture, CapturedStep, Numbers
-from inkproof.heads import Head
+from inkproof.captured import Capture, CapturedStep, Numbers, can_be_captured
+from inkproof.heads import Head, cross_entropy
 from inkproof.models import strong
 from inkproof.objective import Objective
 from inkproof.steps import PLAIN, StepPlan, train_step
@@ -64,12 +65,53 @@ def test_a_captured_training_equals_the_ordinary_one_also_where_a_batch_is_small
 
 def test_a_model_that_cannot_be_captured_is_trained_as_usual_and_says_so_once() -> None:
     def fails(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        function()  # the warm-up
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("capture was broken off")
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    model = strong((1, 8, 8), 3, widths=(4, 8))
     with pytest.warns(UserWarning, match="without a captured graph.*not permitted when stream is capturing$") as told:
         losses, weights = trained(model, lambda model: StepPlan(captured=CapturedStep(model, fails)))
     expected_losses, expected = trained(model, lambda _: PLAIN)
     assert len(told) == 1
     assert losses == expected_losses
-    assert all(map(torch.equal, weights, expected))
+    assert all(map(torch.equal, weights, expected)), "running statistics included"
+
+
+def test_a_step_is_captured_anew_where_other_parameters_are_trained() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    inputs, labels = BATCHES[0]
+    recorded = []
+
+    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
+        recorded.append(1)
+        return recorder(model)(function)
+
+    plan = StepPlan(captured=CapturedStep(model, capture))
+    weight = model.get_parameter("1.weight")
+    for optimizer in (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.optim.SGD([weight], lr=0.1),
+    ):
+        before = weight.detach().clone()
+        train_step(model, OBJECTIVE, optimizer, inputs, labels, precision="float32", plan=plan)
+        assert not torch.equal(before, weight)
+    assert len(recorded) == 2
+
+
+class _Halves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+def test_only_what_decides_nothing_in_python_is_captured() -> None:
+    model = strong((1, 8, 8), 3, widths=(4, 8))
+    for loss in (F.cross_entropy, nn.CrossEntropyLoss(), partial(cross_entropy, label_smoothing=0.1)):
+        assert can_be_captured(model, loss)
+    assert not can_be_captured(model, lambda outputs, labels: F.cross_entropy(outputs, labels) / 2)
+    assert not can_be_captured(nn.Sequential(model, _Halves()), F.cross_entropy)
+    model[0].register_forward_hook(lambda *seen: None)
+    assert not can_be_captured(model, F.cross_entropy)

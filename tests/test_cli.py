@@ -278,7 +278,11 @@ def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
 def test_ctrl_c_saves_the_run_and_ends_with_130(tmp_path: Path) -> None:
     process = start_training(tmp_path)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(process.communicate()[1][-2000:]) from None
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "interrupted: kept the model as it was after epoch" in err

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inkproof.finite import DeviceGuard
+from inkproof.finite import DeviceGuard, keeps_weights
 from inkproof.heads import Head
 from inkproof.objective import Objective
 from inkproof.steps import PLAIN, StepPlan, train_step
@@ -62,6 +62,20 @@ def test_a_fused_optimiser_leaves_the_weights_as_they_were_before_that_step(make
     model, _ = trained(make, [GOOD, GOOD * 2, BAD, GOOD], StepPlan(guard=DeviceGuard(torch.device("cpu"))))
     before, _ = trained(make, [GOOD, GOOD * 2], PLAIN)
     assert all(map(torch.equal, model.parameters(), before.parameters()))
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_whether_weights_stay_is_known_beforehand(make: Callable[..., Any]) -> None:
+    assert keeps_weights(make(nn.Linear(3, 2).parameters())) == ("fused" in make.keywords)  # type: ignore[attr-defined]
+
+
+def test_large_gradients_are_finite() -> None:
+    model = nn.Linear(3, 2)
+    model(GOOD).sum().backward()
+    assert model.weight.grad is not None
+    model.weight.grad.fill_(1e25)  # whose square is not
+    guard = DeviceGuard(torch.device("cpu"))
+    assert guard.mask(torch.optim.SGD(model.parameters()), torch.tensor(1.0), list(model.parameters())) == 1.0
 
 
 def test_nothing_of_a_guard_stays_with_the_optimiser() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inkproof import models
+from inkproof import models, schedules
 from inkproof.batches import Batches, epoch_lengths
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
@@ -30,7 +30,7 @@ def test_an_epoch_gives_all_of_the_hardest_and_a_part_of_the_others_each_once(
 ) -> None:
     settings = HardExamples(share, easy)
     difficulties = Difficulties(rows, settings, device=CPU)
-    sizes = difficulties.epoch_sizes(3, resumed=False)
+    sizes = difficulties.epoch_sizes(3)
     first = difficulties.order(generator(seed))
     assert sorted(first.tolist()) == list(range(rows)), "the first epoch gives all"
     difficulties.given = torch.arange(rows)
@@ -41,7 +41,8 @@ def test_an_epoch_gives_all_of_the_hardest_and_a_part_of_the_others_each_once(
     for order in orders:
         assert len(set(order.tolist())) == len(order) == hard + some
         assert hardest <= set(order.tolist())
-    assert sizes == [rows, *map(len, orders)] == difficulties.epoch_sizes(3, resumed=True)
+    assert sizes == [rows, *map(len, orders)]
+    assert difficulties.epoch_sizes(2) == [len(order) for order in orders], "all were seen"
 
 
 def test_images_that_were_not_seen_yet_come_first() -> None:
@@ -55,7 +56,7 @@ def test_batches_know_where_their_images_stand(digits: ImageSet) -> None:
     images = digits.subset(np.arange(50))
     batches = Batches(images, batch_size=16, device=CPU, shuffle=generator(), hard_examples=HardExamples(0.2, 0.1))
     assert batches.difficulties is not None
-    lengths = epoch_lengths(batches, 3, resumed=False)
+    lengths = epoch_lengths(batches, 3)
     for length in lengths:
         given_ = []
         for _, labels in batches:
@@ -112,6 +113,19 @@ def test_a_training_that_is_put_back_goes_on_to_the_same_bits(few_digits: Split)
     other.load_state_dict(begun.state_dict())
     other.fit(1, lr=0.05, verbose=False)
     assert torch.equal(weights(whole), weights(other))
+
+
+def test_a_second_training_that_is_put_back_goes_on_to_the_same_bits(few_digits: Split) -> None:
+    whole, schedule = learner(few_digits), schedules.one_cycle(0.1)
+    whole.fit(1, lr=0.05, verbose=False)
+    rows, states = whole.epochs(3, schedule), []
+    for _ in rows:
+        states.append(whole.state_dict())
+    other = learner(few_digits)
+    other.load_state_dict(states[1])
+    list(other.epochs(3, schedule, done=2))
+    for one, two in zip(whole.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_a_finder_of_learning_rates_leaves_what_is_hard_alone(few_digits: Split) -> None:

@@ -216,6 +216,13 @@ def test_a_state_taken_after_an_epoch_goes_on_to_the_same_bits(few_digits: Split
     assert [row.train_loss for row in whole.history] == [row.train_loss for row in resumed.history]
 
 
+def test_loss_and_metrics_are_chosen_once_and_checked_then(few_digits: Split) -> None:
+    made = Learner(strong, few_digits.train)
+    for name in ("head", "loss", "metrics"):
+        with pytest.raises(AttributeError):
+            setattr(made, name, None)
+
+
 # -- what explores changes nothing -----------------------------------------------------------------------------------
 
 

@@ -13,10 +13,11 @@ def said(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "first", ["from inkproof import Learner", "from inkproof.startup import import_torch as f; f()"]
+    "first",
+    ["from inkproof import Learner", "from inkproof.startup import collector_at_rest as c\nwith c(): import torch"],
 )
 def test_what_the_import_of_torch_made_is_left_alone_and_the_collector_is_on(first: str) -> None:
-    count, enabled = said(f"import gc; {first}; print(gc.get_freeze_count(), gc.isenabled())")
+    count, enabled = said(f"import gc\n{first}\nprint(gc.get_freeze_count(), gc.isenabled())")
     assert int(count) > MANY
     assert enabled == "True"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inkproof.audit import Finding
     from inkproof.augment import Deformation
     from inkproof.errors import InkproofError, InputError, Refused
+    from inkproof.hard_examples import HardExamples
     from inkproof.history import History
     from inkproof.images import ImageSet, Split
     from inkproof.learner import Learner
@@ -34,6 +35,7 @@ _MODULES = ("audit", "augment", "heads", "metrics", "models", "schedules")
 _HOMES = {
     "Deformation": "augment",
     "Finding": "audit",
+    "HardExamples": "hard_examples",
     "History": "history",
     "ImageSet": "images",
     "InkproofError": "errors",
@@ -52,6 +54,7 @@ _HOMES = {
 __all__ = [
     "Deformation",
     "Finding",
+    "HardExamples",
     "History",
     "ImageSet",
     "InkproofError",

@@ -51,11 +51,11 @@ class Deformation:
         """
         count, _, height, width = images.shape
         affine = _beside(images, self._affine(count, generator)).view(count, 1, 1, 2, 3)
-        rows, columns = (_pixel_centres(size).to(images) for size in (height, width))
+        rows, columns = (_pixel_centres(size, images.device, images.dtype) for size in (height, width))
         grid = affine[..., 2] + affine[..., 0] * columns.view(-1, 1) + affine[..., 1] * rows.view(-1, 1, 1)
         if self.elastic:
             knots = _beside(images, torch.randn(count, 2, self.knots, self.knots, generator=generator))
-            down, right = (_bicubic_weights(self.knots, size).to(images) for size in (height, width))
+            down, right = (_bicubic_weights(self.knots, size, images.device, images.dtype) for size in (height, width))
             field = torch.einsum("yi,ncij,xj->nyxc", down, knots, right)
             grid = grid + field * (2 * self.elastic)  # the grid's unit is half a side
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -76,16 +76,17 @@ def _beside(images: Tensor, drawn: Float[Tensor, "..."]) -> Float[Tensor, "..."]
 
 
 @cache
-def _pixel_centres(size: int) -> Float[Tensor, " size"]:
+def _pixel_centres(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, " size"]:
     """Where pixels stand between -1 and 1, as `F.affine_grid` without aligned corners has it."""
-    return (2 * torch.arange(size) + 1) / size - 1
+    return ((2 * torch.arange(size) + 1) / size - 1).to(device, dtype)
 
 
 @cache
-def _bicubic_weights(knots: int, size: int) -> Float[Tensor, "size knots"]:
+def _bicubic_weights(knots: int, size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size knots"]:
     """What each knot adds to each pixel of a bicubic upsampling: two products with it take a fifth of torch's time."""
     unit = torch.eye(knots).view(knots, 1, knots, 1)
-    return F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True).view(knots, size).T.contiguous()
+    weights = F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True).view(knots, size).T
+    return weights.contiguous().to(device, dtype)
 
 
 def one_pixel_views(images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n channels height width"]]:

@@ -137,16 +137,10 @@ class Batches:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
 
 
-def epoch_lengths(batches: BatchSource, epochs: int, *, resumed: bool) -> list[int]:
-    """How many batches each of the next epochs has.
-
-    Args:
-        batches: to train on.
-        epochs: how many.
-        resumed: the first of them is past.
-    """
+def epoch_lengths(batches: BatchSource, epochs: int) -> list[int]:
+    """How many batches each of so many next epochs has."""
     if isinstance(batches, Batches) and batches.difficulties is not None:
-        sizes = batches.difficulties.epoch_sizes(epochs, resumed=resumed)
+        sizes = batches.difficulties.epoch_sizes(epochs)
         return [len(batch_bounds(size, batches.batch_size, join_single=True)) for size in sizes]
     return [len(batches)] * epochs
 

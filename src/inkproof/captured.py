@@ -1,15 +1,20 @@
 """Loss and gradients of a step as a captured CUDA graph: one launch in place of a hundred.
 
 A small net's step on a GPU is mostly the launching of its operations, one after another, from Python. A graph records
-them once and is replayed with new numbers in the same places.
+them once and is replayed with new numbers in the same places. What Python decides is decided once, at the recording:
+only models and losses that are torch's own throughout are captured.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+
+from inkproof.hooks import has_hooks
 
 Numbers = tuple[Tensor, Tensor]
 """Loss and outputs of a batch."""
@@ -19,13 +24,24 @@ Capture = Callable[[Callable[[], Numbers]], tuple[Callable[[], None], Numbers]]
 """Records a function that computes in fixed places; gives what replays it, and where its results then lie."""
 
 _WARM_UP_STEPS = 3  # as torch's notes on CUDA graphs ask for: libraries choose and allocate in their first calls
+_KNOWN = ("torch.nn.", "inkproof.heads")  # whose code decides nothing from numbers, time or chance in Python
+
+
+def can_be_captured(model: nn.Module, loss: Any) -> bool:
+    """Whether a model and its loss are torch's own, without hooks: nothing of a step is then decided in Python."""
+    if not all(type(module).__module__.startswith(_KNOWN) for module in model.modules()):
+        return False
+    called = loss.func if isinstance(loss, partial) else loss
+    home = getattr(called, "__module__", None) if callable(called) and not isinstance(called, nn.Module) else None
+    known_loss = (home or type(called).__module__).startswith(_KNOWN)
+    return known_loss and not any(has_hooks(module) for module in model.modules())
 
 
 class CapturedStep:
     """Replays loss and gradients of batches of one shape; others, such as a smaller last batch, are computed as usual.
 
     Args:
-        model: whose buffers and mode the warm-up leaves as they were.
+        model: whose buffers the warm-up leaves as they were.
         capture: what records; the tests give one that needs no CUDA.
 
     Source: torch's notes on CUDA graphs, "partial-network capture" with static inputs and gradients.
@@ -35,7 +51,7 @@ class CapturedStep:
         self._model = model
         self._capture = capture or _capture_on_cuda
         self._failed = False
-        self._replay: Callable[[], None] | None = None
+        self._recorded_for: list[tuple[int, bool]] | None = None
 
     def __call__(
         self,
@@ -46,20 +62,22 @@ class CapturedStep:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n ..."]]:
         """Loss and outputs of a batch; gradients in the parameters' `grad` and outputs stand until the next call.
 
-        The first call captures. A model that cannot be captured, because it looks at its numbers or at the time, is
-        computed as usual from then on, with a warning.
+        The first call captures, and one with other parameters captures again. What cannot be captured is computed as
+        usual from then on, with a warning.
         """
         if self._failed:
             return differentiate(inputs, labels)
-        if self._replay is None:
+        trained = [(id(parameter), parameter.requires_grad) for parameter in parameters]
+        if trained != self._recorded_for:
             try:
                 self._record(differentiate, parameters, inputs, labels)
             except RuntimeError as error:
                 self._failed = True
-                reason = str(error).splitlines()[0]
+                cause = error.__context__ or error  # ending a capture that broke off complains too
+                reason = str(cause).splitlines()[0]
                 warnings.warn(f"training without a captured graph, which is slower: {reason}", stacklevel=2)
                 return differentiate(inputs, labels)
-        assert self._replay is not None, "recorded above"
+            self._recorded_for = trained
         if inputs.shape != self._inputs.shape or labels.shape != self._labels.shape:
             return differentiate(inputs, labels)
         self._inputs.copy_(inputs)
@@ -75,24 +93,29 @@ class CapturedStep:
     ) -> None:
         self._inputs, self._labels = inputs.clone(), labels.clone()
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        replay, self._numbers = self._capture(lambda: differentiate(self._inputs, self._labels))
-        with torch.no_grad():  # warming up has moved the running statistics
-            for name, buffer in self._model.named_buffers():
-                buffer.copy_(buffers[name])
+        try:
+            self._replay, self._numbers = self._capture(lambda: differentiate(self._inputs, self._labels))
+        finally:
+            with torch.no_grad():  # warming up has moved the running statistics
+                for name, buffer in self._model.named_buffers():
+                    buffer.copy_(buffers[name])
         self._gradients = [parameter.grad for parameter in parameters]
-        self._replay = replay
 
 
 def _capture_on_cuda(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
     state = torch.cuda.get_rng_state()
-    warm_up = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped in torch
-    warm_up.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(warm_up):
-        for _ in range(_WARM_UP_STEPS):
-            function()
-    torch.cuda.current_stream().wait_stream(warm_up)
-    torch.cuda.set_rng_state(state)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped in torch
+    stream.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(stream):  # of our own around both: torch's stays current where a capture breaks off
+            for _ in range(_WARM_UP_STEPS):
+                function()
+            torch.cuda.set_rng_state(state)
+            graph = torch.cuda.CUDAGraph()
+            # Threads of a loader that pin memory meanwhile are none of the capture's business.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                result = function()
+    finally:
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.set_rng_state(state)
     return graph.replay, result

@@ -29,7 +29,8 @@ class DeviceGuard:
     """Masks every update from the first loss or gradient on that is not finite, without anybody waiting for it.
 
     Fused optimisers skip the update when told so by a tensor, as `torch.amp.GradScaler` tells them; for others the
-    gradients become zero, so that no NaN reaches a weight.
+    gradients become zero, so that no NaN reaches a weight, yet momentum and decay go on moving weights
+    (`keeps_weights` tells which).
 
     Args:
         device: where the numbers are.
@@ -53,10 +54,12 @@ class DeviceGuard:
             The loss, NaN where the update is masked.
         """
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        total = loss.detach() + sum(torch._foreach_norm(gradients))
-        self._broken = torch.maximum(self._broken, (~torch.isfinite(total)).float())
+        # Largest numbers and no sums of squares: those leave float32 where the gradients do not.
+        largest = torch._foreach_norm(gradients, float("inf")) if gradients else []
+        finite = torch.isfinite(torch.stack([loss.detach(), *largest])).all()
+        self._broken = torch.maximum(self._broken, (~finite).float())
         broken = self._broken.bool()
-        if all(group.get("fused") for group in optimizer.param_groups):
+        if keeps_weights(optimizer):
             optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # as GradScaler sets it
         else:
             for gradient in gradients:
@@ -67,3 +70,8 @@ class DeviceGuard:
     def release(optimizer: torch.optim.Optimizer) -> None:
         """Let the optimiser forget the mask."""
         vars(optimizer).pop("found_inf", None)
+
+
+def keeps_weights(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether an update that a guard masked leaves the weights as they were, to the bit."""
+    return optimizer is not None and all(group.get("fused") for group in optimizer.param_groups)

@@ -76,16 +76,11 @@ class Difficulties:
             chosen = torch.cat([hardest_first[:hard], others[drawn.to(others.device)]])
         return chosen[torch.randperm(len(chosen), generator=generator).to(chosen.device)]
 
-    def epoch_sizes(self, epochs: int, *, resumed: bool) -> list[int]:
-        """How many images each of the next epochs gives.
-
-        Args:
-            epochs: how many.
-            resumed: the first of them is past, and gave all images.
-        """
-        later = sum(self.settings.count(len(self.difficulty)))
-        first = len(self.difficulty) if resumed else len(self._unseen()) or later
-        return [first, *[later] * (epochs - 1)]
+    def epoch_sizes(self, epochs: int) -> list[int]:
+        """How many images each of so many next epochs gives."""
+        rows = len(self.difficulty)
+        hard, easy = self.settings.count(rows)
+        return [len(self._unseen()) or hard + easy, *[hard + easy] * (epochs - 1)][:epochs]
 
     def learn(self, certainty: Float[Tensor, " n"]) -> None:
         """Remember how sure the model was of the true classes of the images that were given last, 0 to 1."""

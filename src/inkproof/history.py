@@ -18,7 +18,8 @@ class Row:
 
     Args:
         epoch: counted from 1 over the whole life of the model.
-        train_loss: mean over the rows trained on, each batch as it was met.
+        train_loss: mean over the rows trained on, each batch as it was met; with hard examples over those, so that it
+            is higher from the second epoch on.
         valid_loss: the loss of all validation rows at once; None without a validation side.
         metrics: name → value on the validation side.
         seconds: wall-clock time of the epoch, validation included.

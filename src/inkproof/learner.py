@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
@@ -25,11 +26,11 @@ from inkproof.batches import (
     sample_rows,
     training_batches,
 )
-from inkproof.captured import CapturedStep
+from inkproof.captured import CapturedStep, can_be_captured
 from inkproof.errors import InputError, NotFinite
-from inkproof.finite import DeviceGuard
+from inkproof.finite import keeps_weights
 from inkproof.hard_examples import HardExamples
-from inkproof.heads import HeadName, Loss
+from inkproof.heads import Head, HeadName, Loss
 from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
 from inkproof.images import ImageSet, matching
 from inkproof.metrics import Metric, accuracy
@@ -40,8 +41,8 @@ from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
 from inkproof.schedules import Schedule
-from inkproof.steps import PLAIN, StepPlan, collect_outputs, evaluating, fit_means, forward, train_step
-from inkproof.written_out import WrittenOut, write_out
+from inkproof.stepper import Stepper
+from inkproof.steps import collect_outputs, evaluating, fit_means, forward
 
 
 class Learner:
@@ -72,7 +73,7 @@ class Learner:
         allow: ids of findings that may pass.
 
     Attributes:
-        model, head, loss, metrics, objective (the three), optimizer, history, findings, seed, device.
+        model, head, loss, metrics, objective (the three, read-only), optimizer, history, findings, seed, device.
 
     Raises:
         Refused: the audit refused data, model or metrics.
@@ -120,6 +121,7 @@ class Learner:
         self.interrupted = False
         self.lr_curve: lr_find.LRCurve | None = None
         self._best: dict[str, Any] | None = None  # of the training under way: epoch, valid_loss, weights
+        self._taken = 0  # steps of the training under way
         self._streams = Streams(seed, shuffle=order_seed)
         self._record = audit.Record(on_finding, allow)
         self.findings = self._record.findings
@@ -151,19 +153,19 @@ class Learner:
         inputs, labels = sample_rows(self.train, device=self.device)
         sample = self._outputs_of(inputs)
         classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
-        self.head = heads.choose_head(head, classes, sample)
-        audit.check_outputs(self.head, sample)
-        self.loss = loss or self.head.loss
-        self.metrics: list[Metric] = list(metrics) if metrics is not None else [accuracy]
+        chosen_head = heads.choose_head(head, classes, sample)
+        audit.check_outputs(chosen_head, sample)
+        wanted_loss = loss or chosen_head.loss
         self.objective = Objective(
-            self.head,
-            self.loss,
-            self.metrics,
-            heads.find_activation(self.model, sample, self.loss),
+            chosen_head,
+            wanted_loss,
+            [accuracy] if metrics is None else list(metrics),
+            heads.find_activation(self.model, sample, wanted_loss),
             targets_as_given=loss is not None and not isinstance(self.train, ImageSet),
         )
         self.optimizer = make_optimizer(optimizer, self.model)
-        self._captured = CapturedStep(self.model)  # of CUDA devices
+        on_gpu = self.device.type == "cuda" and can_be_captured(self.model, self.loss)
+        self._captured = CapturedStep(self.model) if on_gpu else None
         setup = audit.Setup(
             self.model,
             self.optimizer,
@@ -180,6 +182,21 @@ class Learner:
         self._record.act(self._inspection.before())
         self._steps = 0
 
+    @property
+    def head(self) -> Head:
+        """What the outputs mean."""
+        return self.objective.head
+
+    @property
+    def loss(self) -> Loss:
+        """What is minimised."""
+        return self.objective.loss
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """What the validation side is judged by."""
+        return self.objective.metrics
+
     # -- training --------------------------------------------------------------------------------------------
 
     def epochs(self, epochs: int, schedule: Schedule, *, done: int = 0) -> Iterator[Row]:
@@ -195,17 +212,24 @@ class Learner:
         Raises:
             NotFinite: the loss or a gradient became NaN or infinite; the message names the step.
         """
-        lengths = epoch_lengths(self.training_batches, epochs, resumed=done > 0)
-        for epoch in range(done, epochs):
+        taken = (self._taken or done * len(self.training_batches)) if done else 0
+        lengths = epoch_lengths(self.training_batches, epochs - done)
+        steps = taken + sum(lengths)
+        for length in lengths:
             before = self.state_dict()
             started = perf_counter()
             try:
-                train_loss = self._train_epoch(schedule, sum(lengths[:epoch]), sum(lengths))
+                train_loss = self._train_epoch(schedule, taken, steps)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
             except KeyboardInterrupt:
                 self.load_state_dict(before)
                 raise
+            except NotFinite:
+                if self.device.type == "cuda" and not keeps_weights(self.optimizer):
+                    self.load_state_dict(before)
+                raise
+            self._taken = taken = taken + length
             yield self.add_row(train_loss, judged, trained - started, perf_counter() - started)
 
     def add_row(
@@ -223,27 +247,18 @@ class Learner:
             audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         self._check_outcome()
 
-    @property
-    def written_out(self) -> WrittenOut | None:
-        """The step without autograd, where model, loss, optimiser and precision have one; its outputs are not seen."""
-        if self.optimizer is None or self.precision != "float32" or self._difficulties is not None:
-            return None
-        return write_out(self.model, self.loss, self.optimizer)
-
     def _train_epoch(self, schedule: Schedule, first_step: int, steps: int) -> float:
         """One pass over the training batches; returns the mean loss a row."""
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
-        if self.optimizer is None:
-            raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
-        losses, sizes = [], []
-        plan = self._plan()
+        losses, sizes, stepper = [], [], self.stepper()
+        plan = stepper.plan(self.device)
         self.model.train()
         with self._streams.as_global("model"):
             for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
-                set_step_values(self.optimizer, schedule(step, steps))
-                losses.append(self._train_step(self.model, self.optimizer, inputs, labels, step, plan))
+                set_step_values(stepper.optimizer, schedule(step, steps))
+                losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(len(labels))
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
@@ -251,43 +266,17 @@ class Learner:
         self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))
 
-    def _plan(self) -> StepPlan:
-        """How the steps of an epoch are computed on this device."""
-        watch = None if self._difficulties is None else self._learn_difficulties
-        if self.device.type != "cuda":
-            return StepPlan(written_out=self.written_out, watch=watch)
-        guard = DeviceGuard(self.device) if self._record.stops_on_not_finite else None
-        return StepPlan(guard=guard, captured=self._captured, watch=watch)
+    def stepper(self) -> Stepper:
+        """What takes the steps of a training of the model as it is now.
 
-    @torch.no_grad()
-    def _learn_difficulties(self, outputs: Tensor, labels: Tensor) -> None:
-        """Remember how sure the model was of the batch that was given last."""
-        assert self._difficulties is not None, "watched only where they are kept"
-        probabilities = self.head.probabilities(outputs, self.objective.activation)
-        self._difficulties.learn(probabilities.gather(1, labels.unsqueeze(1)).squeeze(1))
-
-    def _train_step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        inputs: Tensor,
-        labels: Tensor,
-        step: int,
-        plan: StepPlan = PLAIN,
-    ) -> Float[Tensor, ""]:
-        try:
-            return train_step(
-                model,
-                self.objective,
-                optimizer,
-                inputs,
-                labels,
-                precision=self.precision,
-                check_finite=self._record.stops_on_not_finite,
-                plan=plan,
-            )
-        except NotFinite as error:
-            raise self._record.not_finite(str(error), f"step {step}, before the update") from None
+        Raises:
+            InputError: there is nothing to train.
+        """
+        if self.optimizer is None:
+            raise InputError("the model has no parameters that can be trained: set requires_grad on those that should")
+        return Stepper(
+            self.model, self.optimizer, self.objective, self.precision, self._record, self._difficulties, self._captured
+        )
 
     def fit(
         self,
@@ -394,11 +383,12 @@ class Learner:
             raise InputError("lr_find needs a model with parameters to train; a mean image has none")
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
         model.train()
+        stepper = replace(self.stepper(), model=model, optimizer=optimizer)
         batches = chain.from_iterable(repeat(self.training_batches))
 
         def step(lr: float) -> float:
             set_step_values(optimizer, lr)
-            return float(self._train_step(model, optimizer, *next(batches), 0))
+            return float(stepper.step(*next(batches), 0))
 
         with self._streams.restored(), self._streams.as_global("model"):
             self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
@@ -453,6 +443,7 @@ class Learner:
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "streams": self._streams.state_dict(),
             "best": self._best,
+            "taken": self._taken,
             "difficulty": None if self._difficulties is None else self._difficulties.difficulty,
         }
         # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
@@ -468,6 +459,7 @@ class Learner:
             self._difficulties.difficulty.copy_(state["difficulty"])
         self.history = History.from_dicts(state["history"])
         self._best = copy.deepcopy(state["best"])
+        self._taken = state["taken"]
 
     # -- building --------------------------------------------------------------------------------------------
 

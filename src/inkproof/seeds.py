@@ -13,11 +13,12 @@ from inkproof.learner import Learner
 from inkproof.optimizers import set_step_values
 from inkproof.schedules import Schedule
 from inkproof.stacked import StackedNets, can_be_stacked
+from inkproof.written_out import WrittenOut
 
 
 def can_train_together(learners: Sequence[Learner]) -> bool:
     """Whether these Learners, alike but for their initial weights, can be trained side by side."""
-    return can_be_stacked([learner.written_out for learner in learners])
+    return can_be_stacked([_written_out(learner) for learner in learners])
 
 
 def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule) -> bool:
@@ -31,7 +32,7 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
     Returns:
         Whether it was done: False where numbers left what float32 holds; the Learners are then as they were.
     """
-    nets = [written_out for learner in learners if (written_out := learner.written_out) is not None]
+    nets = [written_out for learner in learners if (written_out := _written_out(learner)) is not None]
     stacked, first = StackedNets(nets), learners[0]
     optimizer, batches = nets[0].optimizer, first.training_batches
     steps = epochs * len(batches)
@@ -61,6 +62,10 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
             learner.add_row(float(means[number]), judged[number], train_seconds * share, seconds * share)
         learner.finish(steps)
     return True
+
+
+def _written_out(learner: Learner) -> WrittenOut | None:
+    return None if learner.optimizer is None else learner.stepper().written_out
 
 
 def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:

@@ -29,9 +29,3 @@ def collector_at_rest() -> Iterator[None]:
         if "torch" in sys.modules:
             gc.freeze()
         gc.enable()
-
-
-def import_torch() -> None:
-    """Import torch quickly."""
-    with collector_at_rest():
-        import torch  # noqa: F401  # others use it

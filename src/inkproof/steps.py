@@ -66,6 +66,11 @@ def train_step(
         ShapeMismatch: predictions and targets do not pair row by row.
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
+    if plan.written_out is not None:
+        done = plan.written_out.step(inputs, partial(objective.paired_targets, labels), check_finite=check_finite)
+        if done is not None:
+            return done
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
         outputs = forward(model, inputs, precision)
@@ -76,11 +81,6 @@ def train_step(
         value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         return value.detach(), outputs.detach()
 
-    if plan.written_out is not None and precision == "float32":
-        done = plan.written_out.step(inputs, partial(objective.paired_targets, labels), check_finite=check_finite)
-        if done is not None:
-            return done
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if plan.captured is not None:
         value, outputs = plan.captured(differentiate, parameters, inputs, labels)
     else:

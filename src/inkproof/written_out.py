@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from inkproof import heads
 from inkproof.heads import Loss
+from inkproof.hooks import has_hooks
 from inkproof.optimizers import is_plain_sgd
 from inkproof.runtime import one_thread
 
@@ -118,7 +119,7 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     flatten = type(parts[0]) is nn.Flatten and (parts[0].start_dim, parts[0].end_dim) == (1, -1)
     layers = _linear_layers(parts[1:] if flatten else parts)
     loss_gradient = _loss_gradient(loss)
-    if layers is None or loss_gradient is None or any(map(_has_hooks, model.modules())):
+    if layers is None or loss_gradient is None or any(map(has_hooks, model.modules())):
         return None
     if not is_plain_sgd(optimizer) or len({group["lr"] for group in optimizer.param_groups}) > 1:
         return None
@@ -126,7 +127,7 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     whole = {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trained}
     simple = all(
-        parameter.dtype in (torch.float32, torch.float64) and not _hooked(parameter) for parameter in parameters
+        parameter.dtype in (torch.float32, torch.float64) and parameter.requires_grad for parameter in parameters
     )
     return WrittenOut(layers, optimizer, loss_gradient, flatten=flatten) if whole and simple else None
 
@@ -140,17 +141,6 @@ def _linear_layers(parts: list[nn.Module]) -> list[nn.Linear] | None:
         return None
     fits = all(first.out_features == second.in_features for first, second in pairwise(layers))
     return [layer for layer in layers if isinstance(layer, nn.Linear)] if fits else None
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    everywhere = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]  # untyped in torch
-    return "forward" in vars(module) or everywhere or any(getattr(module, kind) for kind in kinds)
-
-
-def _hooked(parameter: nn.Parameter) -> bool:
-    hooks = (getattr(parameter, kind, None) for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"))
-    return any(hooks) or not parameter.requires_grad
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from inkproof.errors import Interrupted
 @no_cache_option
 @json_option
 def ladder(*, as_json: bool, out: Path | None, resume: bool, rungs: tuple[str, ...] | None, **options: Any) -> int:
-    """Train every rung of the ladder that fits the data and show one table."""
+    """Train every rung of the ladder that fits the data, but `best`, and show one table."""
     from inkproof.picture import draw_ladder
     from inkproof.runs import LADDER_CHART, DataOptions, TrainingOptions, climb, fitting_rungs, new_run_path, open_sides
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @click.option("--data", default="digits", show_default=True, metavar="SOURCE", help="Labelled images.")
 @click.option("--test", metavar="SOURCE", help="Test images, with or without labels. [default: cut from the data]")
 @click.option("--recipe", "recipe_name", metavar="NAME|FILE", help="Recipe by name or TOML file. [default: accurate]")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images. [default: the recipe's]")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Epochs, those of hard examples shorter. [default: the recipe's]"
+)
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate. [default: the recipe's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train so many, from SEED on.")

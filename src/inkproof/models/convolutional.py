@@ -64,7 +64,8 @@ def strong(
         outputs: numbers given for each image.
         widths: channels of the blocks, first to last.
         activation: "silu" (x times its sigmoid; Elfwing et al. 2017) takes 5 % longer than "relu" and ends higher.
-        stem: how the first block halves: by "stride", or by a "pool" after it, at twice the cost, for long trainings.
+        stem: how the first block halves images of 16 pixels and more: by "stride", or by a "pool" after it, with the
+            second block as large as the first, at more than twice the cost: for long trainings.
     """
     depth, height, width = shape
     layers: list[nn.Module] = []

@@ -156,7 +156,7 @@ class Learner:
     @property
     def metrics(self) -> list[Metric]:
         """The functions of the table's last columns."""
-        return self._core.metrics
+        return list(self._core.metrics)
 
     @property
     def findings(self) -> list[Any]:

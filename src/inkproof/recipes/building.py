@@ -61,7 +61,7 @@ def shares_order(recipe: Recipe) -> bool:
     """
     plain = recipe.optimizer is not None and recipe.optimizer.name == "sgd"
     plain = plain and recipe.optimizer is not None and not recipe.optimizer.momentum + recipe.optimizer.weight_decay
-    return plain and recipe.model.name in ("linear", "hidden", "deep")
+    return plain and recipe.hard_examples is None and recipe.model.name in ("linear", "hidden", "deep")
 
 
 def build_head(recipe: Recipe, classes: tuple[str, ...]) -> heads.Head:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inkproof.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[2] = 2  # 1: another net `strong`
 
 
 class _Data(BaseModel):
@@ -136,7 +136,7 @@ class Recipe(_Data):
     recipe serves 1,797 images and 60,000.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = FORMAT_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
     summary: str = ""
     model: Annotated[Model, Field(discriminator="name")]
@@ -167,8 +167,10 @@ class Recipe(_Data):
             raise ValueError(f"the head {self.head!r} takes the loss {' or '.join(losses[self.head])}, not {self.loss}")
         if self.label_smoothing and self.loss != "cross-entropy":
             raise ValueError("label_smoothing belongs to the loss cross-entropy")
-        if self.model.name == "mean-image" and (self.optimizer or self.head != "classes"):
-            raise ValueError("mean-image is fitted by averaging: it takes the head 'classes' and no optimizer")
+        if self.model.name == "mean-image" and (self.optimizer or self.hard_examples or self.head != "classes"):
+            raise ValueError(
+                "mean-image is fitted by averaging: it takes the head 'classes', no optimizer and no hard_examples"
+            )
         if self.hard_examples is not None and not self.shuffle:
             raise ValueError("hard_examples choose the order of the images: they need shuffle = true")
         if self.model.name != "mean-image" and self.optimizer is None:
@@ -202,7 +204,7 @@ def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
     if isinstance(version := data.get("format_version"), int) and version > FORMAT_VERSION:
         raise InputError(f"{where}: made by a newer inkproof (format {version}, known: {FORMAT_VERSION}): upgrade")
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problem = error.errors()[0]
         # A discriminated union puts the chosen model's name into the path; users see only their own keys.
@@ -213,6 +215,9 @@ def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
         message = problem["msg"].removeprefix("Value error, ")
         value = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
         raise InputError(f"{where}: {key + ': ' if key else ''}{message}{value}") from None
+    if recipe.format_version == 1 and recipe.model.name == "strong":
+        raise InputError(f"{where}: made by an older inkproof (format 1), whose net 'strong' was another: train again")
+    return recipe
 
 
 _MODEL_NAMES = tuple(model.model_fields["name"].default for model in get_args(Model))

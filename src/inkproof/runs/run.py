@@ -124,7 +124,7 @@ def _load_member(
     try:
         model.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split("\n", 2)[:2]).replace("\t", "")
         raise InputError(f"{weights}: not the weights of the recipe {recipe.name!r}: {reason}") from None
     where = choose_device(device)
     model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # as in Learner

@@ -1,0 +1,87 @@
+"""The steps of one training: the fastest way there is for its model and device, and an end where numbers break."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from inkproof.audit import Record
+from inkproof.captured import CapturedStep
+from inkproof.errors import NotFinite
+from inkproof.finite import DeviceGuard
+from inkproof.hard_examples import Difficulties
+from inkproof.objective import Objective
+from inkproof.runtime import Precision
+from inkproof.steps import PLAIN, StepPlan, train_step
+from inkproof.written_out import WrittenOut, write_out
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """Takes steps of a training.
+
+    Args:
+        model: in training mode, on its device.
+        optimizer: over its parameters.
+        objective: what is minimised.
+        precision: of the model's computation.
+        record: what is done about a loss or gradient that is not finite.
+        difficulties: told how sure the model was of each image, where hard examples are wanted.
+        captured: the step as a graph, where there can be one.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    precision: Precision
+    record: Record
+    difficulties: Difficulties | None = None
+    captured: CapturedStep | None = None
+
+    @property
+    def written_out(self) -> WrittenOut | None:
+        """The step without autograd, where model, loss, optimiser and precision have one; its outputs are not seen."""
+        if self.precision != "float32" or self.difficulties is not None:
+            return None
+        return write_out(self.model, self.objective.loss, self.optimizer)
+
+    def plan(self, device: torch.device) -> StepPlan:
+        """How the steps of an epoch are computed on this device."""
+        watch = None if self.difficulties is None else self._learn_difficulties
+        if device.type != "cuda":
+            return StepPlan(written_out=self.written_out, watch=watch)
+        guard = DeviceGuard(device) if self.record.stops_on_not_finite else None
+        return StepPlan(guard=guard, captured=self.captured, watch=watch)
+
+    def step(self, inputs: Tensor, labels: Tensor, number: int, plan: StepPlan = PLAIN) -> Float[Tensor, ""]:
+        """Take a step; returns the loss before the update.
+
+        Args:
+            inputs, labels: of a batch.
+            number: of the step, for messages.
+            plan: of this epoch.
+
+        Raises:
+            NotFinite: the loss or a gradient is, and nobody allowed it.
+        """
+        try:
+            return train_step(
+                self.model,
+                self.objective,
+                self.optimizer,
+                inputs,
+                labels,
+                precision=self.precision,
+                check_finite=self.record.stops_on_not_finite,
+                plan=plan,
+            )
+        except NotFinite as error:
+            raise self.record.not_finite(str(error), f"step {number}, before the update") from None
+
+    @torch.no_grad()
+    def _learn_difficulties(self, outputs: Tensor, labels: Tensor) -> None:
+        """Remember how sure the model was of the batch that was given last."""
+        assert self.difficulties is not None, "watched only where they are kept"
+        probabilities = self.objective.head.probabilities(outputs, self.objective.activation)
+        self.difficulties.learn(probabilities.gather(1, labels.unsqueeze(1)).squeeze(1))
