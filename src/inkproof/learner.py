@@ -259,7 +259,7 @@ class Learner:
             for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))
-                sizes.append(len(labels))
+                sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         every = torch.stack(losses).double().cpu()
