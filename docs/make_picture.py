@@ -12,6 +12,16 @@ from rich.console import Console
 from rich.text import Text
 
 
+_FIRST, _LAST = 11, 9  # lines that stay: the head with the first epochs, the last epochs with the scores
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """The first and the last lines, with a mark for those between."""
+    if len(lines) <= _FIRST + _LAST + 1:
+        return lines
+    return [*lines[:_FIRST], f"{'…':>8}", *lines[-_LAST:]]
+
+
 def main() -> None:
     """Train in a folder of its own and draw what was printed."""
     with tempfile.TemporaryDirectory() as folder:
@@ -22,7 +32,7 @@ def main() -> None:
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=104, file=nowhere, force_terminal=True)
         console.print(Text("$ inkproof train", style="bold"))
-        for line in done.stdout.splitlines():
+        for line in _shortened(done.stdout.splitlines()):
             important = line.startswith("test accuracy")
             console.print(Text(line, style="bold green" if important else ""), no_wrap=True, crop=True)
     console.save_svg(str(Path(__file__).parent / "train.svg"), title="inkproof")

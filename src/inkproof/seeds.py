@@ -2,6 +2,8 @@
 
 Their batches are the same, so that one pass over the data serves all; what differs is where each net begins. Other
 models are trained one after another: on a processor convolutions of several nets side by side took longer than in turn.
+Processes of one thread beside each other would take 0.7 of the time, but a seed would not equal its lone run: another
+number of threads gives other last digits, and a training makes them large.
 """
 
 from collections.abc import Sequence
