@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from inkproof.console import count
+
 HERE = Path(__file__).parent
 PAGE, CHART = HERE / "benchmarks.md", HERE / "growth.svg"
 JOBS = {
@@ -64,7 +66,7 @@ def _accuracy(rows: list[dict[str, Any]]) -> str:
         accuracy = f"{row['accuracy']:.2%}{spread}, {row['seeds']} seeds"
         together = "" if row["together"] is None else f"{row['together']:.2%}"
         lines.append(
-            f"| {name}`{row['recipe']}`, {row['epochs']} epochs{changed} | {accuracy} | {row['seconds']:.1f} "
+            f"| {name}`{row['recipe']}`, {count(row['epochs'], 'epoch')}{changed} | {accuracy} | {row['seconds']:.1f} "
             f"| {row['target']:.1%} in {row['wanted_seconds']:g} | {together} |"
         )
     return "\n".join([*lines, ""])

@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-
 _FIRST, _LAST = 11, 9  # lines that stay: the head with the first epochs, the last epochs with the scores
 
 
