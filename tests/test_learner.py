@@ -221,6 +221,7 @@ def test_loss_and_metrics_are_chosen_once_and_checked_then(few_digits: Split) ->
     for name in ("head", "loss", "metrics"):
         with pytest.raises(AttributeError):
             setattr(made, name, None)
+    assert isinstance(made.metrics, tuple)
 
 
 # -- what explores changes nothing -----------------------------------------------------------------------------------

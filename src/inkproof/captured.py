@@ -51,7 +51,7 @@ class CapturedStep:
         self._model = model
         self._capture = capture or _capture_on_cuda
         self._failed = False
-        self._recorded_for: list[tuple[int, bool]] | None = None
+        self._recorded_for: tuple[list[int], list[tuple[int, bool]]] | None = None
 
     def __call__(
         self,
@@ -62,13 +62,14 @@ class CapturedStep:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n ..."]]:
         """Loss and outputs of a batch; gradients in the parameters' `grad` and outputs stand until the next call.
 
-        The first call captures, and one with other parameters captures again. What cannot be captured is computed as
-        usual from then on, with a warning.
+        The first call captures, and one with other parameters or layers captures again. What cannot be captured is
+        computed as usual from then on, with a warning.
         """
         if self._failed:
             return differentiate(inputs, labels)
-        trained = [(id(parameter), parameter.requires_grad) for parameter in parameters]
-        if trained != self._recorded_for:
+        modules = [id(module) for module in self._model.modules()]
+        now = modules, [(id(parameter), parameter.requires_grad) for parameter in parameters]
+        if now != self._recorded_for:
             try:
                 self._record(differentiate, parameters, inputs, labels)
             except RuntimeError as error:
@@ -77,7 +78,7 @@ class CapturedStep:
                 reason = str(cause).splitlines()[0]
                 warnings.warn(f"training without a captured graph, which is slower: {reason}", stacklevel=2)
                 return differentiate(inputs, labels)
-            self._recorded_for = trained
+            self._recorded_for = now
         if inputs.shape != self._inputs.shape or labels.shape != self._labels.shape:
             return differentiate(inputs, labels)
         self._inputs.copy_(inputs)

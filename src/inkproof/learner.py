@@ -26,7 +26,7 @@ from inkproof.batches import (
     sample_rows,
     training_batches,
 )
-from inkproof.captured import CapturedStep, can_be_captured
+from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
 from inkproof.finite import keeps_weights
 from inkproof.hard_examples import HardExamples
@@ -121,7 +121,7 @@ class Learner:
         self.interrupted = False
         self.lr_curve: lr_find.LRCurve | None = None
         self._best: dict[str, Any] | None = None  # of the training under way: epoch, valid_loss, weights
-        self._taken = 0  # steps of the training under way
+        self._taken = {"epochs": 0, "steps": 0}  # of the training under way
         self._streams = Streams(seed, shuffle=order_seed)
         self._record = audit.Record(on_finding, allow)
         self.findings = self._record.findings
@@ -159,13 +159,12 @@ class Learner:
         self.objective = Objective(
             chosen_head,
             wanted_loss,
-            [accuracy] if metrics is None else list(metrics),
+            (accuracy,) if metrics is None else tuple(metrics),
             heads.find_activation(self.model, sample, wanted_loss),
             targets_as_given=loss is not None and not isinstance(self.train, ImageSet),
         )
         self.optimizer = make_optimizer(optimizer, self.model)
-        on_gpu = self.device.type == "cuda" and can_be_captured(self.model, self.loss)
-        self._captured = CapturedStep(self.model) if on_gpu else None
+        self._captured = CapturedStep(self.model) if self.device.type == "cuda" else None
         setup = audit.Setup(
             self.model,
             self.optimizer,
@@ -193,7 +192,7 @@ class Learner:
         return self.objective.loss
 
     @property
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> tuple[Metric, ...]:
         """What the validation side is judged by."""
         return self.objective.metrics
 
@@ -212,7 +211,7 @@ class Learner:
         Raises:
             NotFinite: the loss or a gradient became NaN or infinite; the message names the step.
         """
-        taken = (self._taken or done * len(self.training_batches)) if done else 0
+        taken = self._steps_of(done)
         lengths = epoch_lengths(self.training_batches, epochs - done)
         steps = taken + sum(lengths)
         for length in lengths:
@@ -229,8 +228,17 @@ class Learner:
                 if self.device.type == "cuda" and not keeps_weights(self.optimizer):
                     self.load_state_dict(before)
                 raise
-            self._taken = taken = taken + length
+            taken, done = taken + length, done + 1
+            self._taken = {"epochs": done, "steps": taken}
             yield self.add_row(train_loss, judged, trained - started, perf_counter() - started)
+
+    def _steps_of(self, done: int) -> int:
+        """Steps of the first so many epochs of the training under way."""
+        if self._taken["epochs"] == done:
+            return self._taken["steps"]
+        if done and self._difficulties is not None:
+            raise InputError(f"{done} epochs are said to be done, {self._taken['epochs']} are known: load their state")
+        return done * len(self.training_batches)
 
     def add_row(
         self, train_loss: float, judged: tuple[float | None, dict[str, float]], train_seconds: float, seconds: float
@@ -459,7 +467,7 @@ class Learner:
             self._difficulties.difficulty.copy_(state["difficulty"])
         self.history = History.from_dicts(state["history"])
         self._best = copy.deepcopy(state["best"])
-        self._taken = state["taken"]
+        self._taken = dict(state["taken"])
 
     # -- building --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """What a training minimises and what it is judged by: the loss, the metrics, and the targets that both take."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -24,7 +23,7 @@ class Objective:
 
     head: Head
     loss: Loss
-    metrics: Sequence[Metric] = (accuracy,)
+    metrics: tuple[Metric, ...] = (accuracy,)
     activation: Activation = "none"
     targets_as_given: bool = False
 

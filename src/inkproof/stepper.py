@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.audit import Record
-from inkproof.captured import CapturedStep
+from inkproof.captured import CapturedStep, can_be_captured
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard
 from inkproof.hard_examples import Difficulties
@@ -28,7 +28,7 @@ class Stepper:
         precision: of the model's computation.
         record: what is done about a loss or gradient that is not finite.
         difficulties: told how sure the model was of each image, where hard examples are wanted.
-        captured: the step as a graph, where there can be one.
+        captured: the step as a graph, for GPUs.
     """
 
     model: nn.Module
@@ -52,7 +52,8 @@ class Stepper:
         if device.type != "cuda":
             return StepPlan(written_out=self.written_out, watch=watch)
         guard = DeviceGuard(device) if self.record.stops_on_not_finite else None
-        return StepPlan(guard=guard, captured=self.captured, watch=watch)
+        captured = self.captured if can_be_captured(self.model, self.objective.loss) else None
+        return StepPlan(guard=guard, captured=captured, watch=watch)
 
     def step(self, inputs: Tensor, labels: Tensor, number: int, plan: StepPlan = PLAIN) -> Float[Tensor, ""]:
         """Take a step; returns the loss before the update.

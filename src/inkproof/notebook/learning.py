@@ -154,9 +154,9 @@ class Learner:
         return self._core.optimizer
 
     @property
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> tuple[Metric, ...]:
         """The functions of the table's last columns."""
-        return list(self._core.metrics)
+        return self._core.metrics
 
     @property
     def findings(self) -> list[Any]:

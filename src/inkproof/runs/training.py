@@ -20,7 +20,7 @@ from inkproof.files import atomic_path, write_text
 from inkproof.history import History, Row, ending_on_ctrl_c
 from inkproof.images import ImageSet, Split, matching
 from inkproof.learner import Learner
-from inkproof.recipes import Recipe
+from inkproof.recipes import Recipe, load_recipe
 from inkproof.recipes.building import build_learner, build_schedule, shares_order
 from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -324,7 +324,8 @@ def _manifest(recipe: Recipe, sides: Split, command: dict[str, Any], options: Tr
 def _check_same(folder: Path, recipe: Recipe, manifest: dict[str, Any]) -> None:
     """Refuse to resume another training than the one that was begun."""
     begun = directory.read_json(folder / directory.RUN)
-    if (folder / directory.RECIPE).read_text(encoding="utf-8") != recipe.to_toml():
+    same_format = {"format_version": recipe.format_version}
+    if load_recipe(folder / directory.RECIPE).model_copy(update=same_format) != recipe:
         raise InputError(f"{folder}: was begun with another recipe: resume with the same options, or train anew")
     for key in ("seeds", "sides", "patience", "keep_best"):
         if begun.get(key) != manifest[key]:
