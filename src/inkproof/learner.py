@@ -39,7 +39,7 @@ from inkproof.objective import Objective, name_of
 from inkproof.optimizers import SGD, OptimizerFactory, make_optimizer, set_step_values
 from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
-from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory
+from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, place
 from inkproof.schedules import Schedule
 from inkproof.stepper import Stepper
 from inkproof.steps import collect_outputs, evaluating, fit_means, forward
@@ -467,7 +467,7 @@ class Learner:
             self._difficulties.difficulty.copy_(state["difficulty"])
         self.history = History.from_dicts(state["history"])
         self._best = copy.deepcopy(state["best"])
-        self._taken = dict(state["taken"])
+        self._taken = dict(state.get("taken", {"epochs": 0, "steps": 0}))  # older checkpoints did not count them
 
     # -- building --------------------------------------------------------------------------------------------
 
@@ -475,10 +475,7 @@ class Learner:
         if not isinstance(model, nn.Module):
             with self._streams.as_global("init"):
                 model = model()
-        model.to(self.device)
-        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        return model
+        return place(model, self.device)
 
     def _outputs_of(self, inputs: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """What the model gives for a few rows; changes nothing."""

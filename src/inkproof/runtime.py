@@ -2,9 +2,10 @@
 
 import ctypes
 import platform
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from inkproof.errors import InputError
 
@@ -18,18 +19,28 @@ _GLIBC_DEFAULT_MMAP_MAX = 65536
 _GLIBC_DEFAULT_TRIM_THRESHOLD = 128 * 1024
 
 
-def choose_device(name: DeviceName) -> torch.device:
-    """The device for a name; `auto` is CUDA where there is one.
+def choose_device(name: str) -> torch.device:
+    """The device for a name of `DeviceName`; `auto` is CUDA where there is one.
 
     Raises:
-        InputError: CUDA was asked for and is not there.
+        InputError: CUDA was asked for and is not there, or a device of another kind was.
     """
+    if name not in get_args(DeviceName):
+        raise InputError(f"device {name!r} is none of {', '.join(get_args(DeviceName))}")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but torch sees no CUDA device here: use --device cpu or auto")
     # With its number, as tensors carry it: torch.device("cuda") is not equal to torch.device("cuda:0").
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, in place; convolutions with channels last, as the processor's kernels are quickest."""
+    model.to(device)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    return model
 
 
 def choose_precision(device: torch.device) -> Precision:

@@ -18,7 +18,7 @@ from inkproof.prediction import Predictor
 from inkproof.recipes import Recipe, parse_recipe
 from inkproof.recipes.building import build_head, build_model
 from inkproof.runs import directory
-from inkproof.runtime import DeviceName, Precision, choose_device
+from inkproof.runtime import DeviceName, Precision, choose_device, place
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,6 @@ def _load_member(
         reason = " ".join(str(error).split("\n", 2)[:2]).replace("\t", "")
         raise InputError(f"{weights}: not the weights of the recipe {recipe.name!r}: {reason}") from None
     where = choose_device(device)
-    model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # as in Learner
+    place(model, where).eval()
     precision: Precision = directory.read_json(folder / directory.RUN)["precision"]
     return Predictor(model, head, where, precision)
