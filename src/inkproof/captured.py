@@ -75,7 +75,7 @@ class CapturedStep:
             except RuntimeError as error:
                 self._failed = True
                 cause = error.__context__ or error  # ending a capture that broke off complains too
-                reason = str(cause).splitlines()[0]
+                reason = next(iter(str(cause).splitlines()), type(cause).__name__)
                 warnings.warn(f"training without a captured graph, which is slower: {reason}", stacklevel=2)
                 return differentiate(inputs, labels)
             self._recorded_for = now
