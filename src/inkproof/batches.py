@@ -241,8 +241,11 @@ def training_batches(
     """Batches to train on, as `Batches` takes them; a loader gives its own batches in its own order.
 
     Raises:
-        InputError: an augmentation or hard examples for data that is no ImageSet, or hard examples in file order.
+        InputError: a batch size below 1; an augmentation or hard examples for data that is no ImageSet; hard examples
+            in file order.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
     if hard_examples is not None and (shuffle is None or not isinstance(data, ImageSet)):
         raise InputError(
             "hard_examples choose and shuffle rows of ImageSets alone: take shuffle=True, or leave them out"
@@ -297,10 +300,15 @@ def sample_rows(data: Data, *, device: torch.device) -> tuple[Shaped[Tensor, "n 
     return inputs[:_SAMPLE], labels[:_SAMPLE]
 
 
+def spread_rows(images: ImageSet, count: int) -> ImageSet:
+    """Up to so many of the images, spread evenly over the set."""
+    return images.subset(np.unique(np.linspace(0, len(images) - 1, min(len(images), count)).astype(np.int64)))
+
+
 def _few_rows(data: Data, count: int) -> Data:
     """Up to so many rows spread evenly over data that lies in memory; other data as it is."""
     if isinstance(data, ImageSet):
-        return data.subset(np.unique(np.linspace(0, len(data) - 1, min(len(data), count)).astype(np.int64)))
+        return spread_rows(data, count)
     if isinstance(data, DataLoader) or (tensors := as_tensors(data)) is None:
         return data
     rows = torch.linspace(0, len(tensors[0]) - 1, min(len(tensors[0]), count)).long()

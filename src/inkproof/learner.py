@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inkproof import audit, heads, lr_find, schedules
 from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
+from inkproof.batch_norm import clean_batches, measure_statistics
 from inkproof.batches import (
     Batches,
     BatchSource,
@@ -68,6 +69,7 @@ class Learner:
         shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
             and is warned of. A loader's own order is kept.
         hard_examples: epochs after the first train only on the hardest images and some of the others.
+        clean_statistics: each epoch ends with batch normalisation's statistics measured on images as they are.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -107,12 +109,11 @@ class Learner:
         augment: Augmentation | None = None,
         shuffle: bool | None = True,
         hard_examples: HardExamples | None = None,
+        clean_statistics: bool = False,
         pretrained: bool = False,
         on_finding: OnFinding = "refuse",
         allow: Collection[str] = (),
     ):
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self.seed = seed
         self.device = choose_device(device)
         self.precision = precision
@@ -150,10 +151,10 @@ class Learner:
         self.validation_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
+        self._clean_batches = clean_batches(self.model, self.train, device=self.device) if clean_statistics else None
         inputs, labels = sample_rows(self.train, device=self.device)
         sample = self._outputs_of(inputs)
-        classes = len(self.train.classes) if isinstance(self.train, ImageSet) else None
-        chosen_head = heads.choose_head(head, classes, sample)
+        chosen_head = heads.choose_head(head, len(train.classes) if isinstance(train, ImageSet) else None, sample)
         audit.check_outputs(chosen_head, sample)
         wanted_loss = loss or chosen_head.loss
         self.objective = Objective(
@@ -270,6 +271,8 @@ class Learner:
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
+        if self._clean_batches is not None:
+            measure_statistics(self.model, self._clean_batches, precision=self.precision)
         every = torch.stack(losses).double().cpu()
         self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))

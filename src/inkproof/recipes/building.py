@@ -50,6 +50,7 @@ def build_learner(
         augment=None if recipe.augment is None else Deformation(**recipe.augment.model_dump()),
         shuffle=recipe.shuffle,
         hard_examples=None if recipe.hard_examples is None else HardExamples(**recipe.hard_examples.model_dump()),
+        clean_statistics=recipe.clean_statistics,
         allow=allow,
     )
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inkproof.errors import InputError
 
-FORMAT_VERSION: Literal[2] = 2  # 1: another net `strong`
+FORMAT_VERSION: Literal[3] = 3  # 1 and 2: other nets `strong`
 
 
 class _Data(BaseModel):
@@ -136,7 +136,7 @@ class Recipe(_Data):
     recipe serves 1,797 images and 60,000.
     """
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
     summary: str = ""
     model: Annotated[Model, Field(discriminator="name")]
@@ -154,6 +154,7 @@ class Recipe(_Data):
     shuffle: bool = True
     hard_examples: HardExamples | None = None
     augment: Augmentation | None = None
+    clean_statistics: bool = Field(False, description="of batch normalisation, on images as they are, each epoch")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -173,6 +174,8 @@ class Recipe(_Data):
             )
         if self.hard_examples is not None and not self.shuffle:
             raise ValueError("hard_examples choose the order of the images: they need shuffle = true")
+        if self.clean_statistics and self.model.name != "strong":
+            raise ValueError("clean_statistics are those of batch normalisation, which the model strong alone has")
         if self.model.name != "mean-image" and self.optimizer is None:
             raise ValueError("an [optimizer] with a learning rate is needed")
         return self
@@ -215,8 +218,11 @@ def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
         message = problem["msg"].removeprefix("Value error, ")
         value = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
         raise InputError(f"{where}: {key + ': ' if key else ''}{message}{value}") from None
-    if recipe.format_version == 1 and recipe.model.name == "strong":
-        raise InputError(f"{where}: made by an older inkproof (format 1), whose net 'strong' was another: train again")
+    if recipe.format_version < FORMAT_VERSION and recipe.model.name == "strong":
+        raise InputError(
+            f"{where}: made by an older inkproof (format {recipe.format_version}), whose net 'strong' was another: "
+            "train again"
+        )
     return recipe
 
 
