@@ -11,6 +11,8 @@ from inkproof.batch_norm import clean_batches, measure_statistics
 from inkproof.errors import InputError
 from inkproof.images import ImageSet, Split
 from inkproof.learner import Learner
+from inkproof.recipes import load_recipe
+from inkproof.recipes.building import build_learner, build_schedule
 
 CPU = torch.device("cpu")
 
@@ -50,11 +52,45 @@ def test_nothing_but_the_statistics_changes(digits: ImageSet) -> None:
     assert all(module.momentum == 0.3 for module in model if isinstance(module, nn.BatchNorm2d))
 
 
-@pytest.mark.parametrize(("images", "sizes"), [(9000, [500] * 4), (2404, [301, 300]), (501, [500]), (7, [7])])
-def test_no_batch_is_much_smaller_than_the_others(digits: ImageSet, images: int, sizes: list[int]) -> None:
+@pytest.mark.parametrize(("count", "sizes"), [(9000, [500] * 4), (1501, [376, 376, 376, 373]), (501, [251, 250])])
+def test_batches_are_of_a_size_and_mixed_where_the_data_is_sorted(
+    digits: ImageSet, count: int, sizes: list[int]
+) -> None:
+    pixels, labels = np.resize(digits.pixels, (count, 1, 8, 8)), np.sort(np.arange(count) % 10)
     model = models.strong(digits.shape, 10, widths=(4, 8))
-    many = ImageSet(np.resize(digits.pixels, (images, 1, 8, 8)), np.resize(digits.require_labels("here"), images))
-    assert [len(labels) for _, labels in clean_batches(model, many, device=CPU)] == sizes
+    batches = [labels for _, labels in clean_batches(model, ImageSet(pixels, labels), device=CPU)]
+    assert [len(labels) for labels in batches] == sizes
+    assert all(torch.bincount(labels).min() > len(labels) // 12 for labels in batches)
+
+
+def test_a_measurement_that_breaks_off_leaves_the_momentum(digits: ImageSet) -> None:
+    class Broken(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.BatchNorm2d(1, momentum=0.2), Broken())
+    with pytest.raises(KeyboardInterrupt):
+        measure_statistics(model, clean_batches(model, digits, device=CPU), precision="float32")
+    assert model[0].momentum == 0.2
+    assert model[0].training
+
+
+def test_a_norm_that_keeps_no_statistics_is_none(digits: ImageSet) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(InputError, match="the model has none"):
+        clean_batches(model, digits, device=CPU)
+
+
+def test_the_recipe_best_measures_them(few_digits: Split) -> None:
+    train, _, _ = few_digits
+    assert train is not None
+    recipe = load_recipe("best").model_copy(update={"augment": None, "precision": "float32"})
+    learner = build_learner(recipe, train, None)
+    list(learner.epochs(1, build_schedule(recipe)))
+    once = {name: tensor.clone() for name, tensor in learner.model.state_dict().items() if "running" in name}
+    measure_statistics(learner.model, clean_batches(learner.model, train, device=CPU), precision="float32")
+    for name, tensor in once.items():
+        torch.testing.assert_close(tensor, learner.model.state_dict()[name])
 
 
 def test_a_training_with_them_that_is_put_back_goes_on_to_the_same_bits(few_digits: Split) -> None:

@@ -64,6 +64,11 @@ def test_the_default_is_one_of_them() -> None:
             r"made by an older inkproof \(format 1\), whose net 'strong' was another: train again",
         ),
         (
+            {"format_version": 2, "model": {"name": "strong"}},
+            r"\(format 2\), .*: train again; a recipe of your own takes today's with format_version = 3",
+        ),
+        ({"clean_statistics": True}, "clean_statistics are those of batch normalisation, which the model strong alone"),
+        (
             {"model": {"name": "mean-image"}, "optimizer": None, "hard_examples": {"share": 0.3}},
             "mean-image is fitted by averaging: it takes the head 'classes', no optimizer and no hard_examples",
         ),

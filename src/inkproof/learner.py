@@ -269,10 +269,10 @@ class Learner:
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
+            if self._clean_batches is not None:
+                measure_statistics(self.model, self._clean_batches, precision=self.precision)
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
-        if self._clean_batches is not None:
-            measure_statistics(self.model, self._clean_batches, precision=self.precision)
         every = torch.stack(losses).double().cpu()
         self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))

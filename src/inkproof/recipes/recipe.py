@@ -221,7 +221,7 @@ def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
     if recipe.format_version < FORMAT_VERSION and recipe.model.name == "strong":
         raise InputError(
             f"{where}: made by an older inkproof (format {recipe.format_version}), whose net 'strong' was another: "
-            "train again"
+            f"train again; a recipe of your own takes today's with format_version = {FORMAT_VERSION}"
         )
     return recipe
 
