@@ -131,8 +131,7 @@ class Learner:
             batch_size=dls.train.bs,
             seed=int(torch.randint(2**31, ())),  # so that torch.manual_seed decides order and dropout, as in fastai
             shuffle=dls.train.shuffle,
-            # `choose_device` refuses what it does not know.
-            device="auto" if dls.device is None else torch.device(dls.device).type,  # type: ignore[arg-type]
+            device="auto" if dls.device is None else torch.device(dls.device).type,  # type: ignore[arg-type]  # choose_device refuses unknown names
             on_finding="record",
             allow=allow,
         )

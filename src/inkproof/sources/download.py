@@ -19,7 +19,7 @@ from inkproof.sources.cache import cache_folder
 from inkproof.sources.idx import open_idx
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 _TIMEOUT_SECONDS = 30
 _CHUNK = 1 << 16
@@ -107,7 +107,7 @@ def _fetch_file(file: RemoteFile, dataset: Dataset, folder: Path, progress: "Pro
     )
 
 
-def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress", task: object) -> None:
+def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress", task: "TaskID") -> None:
     """Fetch the part of a file that is not there yet."""
     have = partial.stat().st_size if partial.exists() else 0
     if have >= file.size:
@@ -119,7 +119,7 @@ def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress
         if response.status != HTTPStatus.PARTIAL_CONTENT:  # the mirror starts over
             have = 0
         with partial.open("ab" if have else "wb") as target:
-            progress.update(task, completed=have)  # type: ignore[arg-type]  # rich's TaskID
+            progress.update(task, completed=have)
             while True:
                 with _asking_mirror():
                     chunk = response.read(_CHUNK)
@@ -127,7 +127,7 @@ def _download(address: str, file: RemoteFile, partial: Path, progress: "Progress
                     break
                 target.write(chunk)
                 have += len(chunk)
-                progress.update(task, completed=have)  # type: ignore[arg-type]  # likewise
+                progress.update(task, completed=have)
                 if have > file.size:
                     return  # the checksum will say so
     if have < file.size:
