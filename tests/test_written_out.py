@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof import heads
+from inkproof import written_out as module
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
@@ -63,6 +64,31 @@ def test_three_steps_equal_those_of_autograd(loss: Any, outputs: int, targets: T
     torchs = parameters_after(
         model, loss, x, targets.double() if targets.is_floating_point() else targets, written_out=False
     )
+    for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [128, 129, 256])
+def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
+    rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[int] = []
+    by_threads = module._by_threads
+
+    def counted(flat: Tensor, outputs: int) -> Tensor:
+        parts = by_threads(flat, outputs)
+        shared.append(len(parts))
+        return parts
+
+    monkeypatch.setattr(module, "_by_threads", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.manual_seed(1)
+    x, y = torch.randn(rows, 1, 2, 3, dtype=torch.float64), torch.randint(0, 3, (rows,))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, bias=bias)).double()
+    mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
+    torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
+    assert shared == [1 if rows % 2 else 2] * 3
     for own, reference in zip(mine, torchs, strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 

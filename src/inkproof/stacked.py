@@ -34,7 +34,7 @@ class StackedNets:
             for at in depth
         ]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(
         self, inputs: Float[Tensor, "n ..."], targets: Shaped[Tensor, "n ..."], lr: float
     ) -> Float[Tensor, " nets"] | None:

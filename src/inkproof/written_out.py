@@ -23,6 +23,8 @@ from inkproof.runtime import one_thread
 
 _LARGE = 1e15  # float32 ends at 3e38: the product of two norms below this is finite
 _SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
+_FEW = 16  # outputs: for more, adding up gradients by parts takes longer than keeping rows where they are saves
+_ROWS = 64  # of a batch: a thread with fewer gets no part of its own
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
@@ -55,7 +57,7 @@ class WrittenOut:
         small = all(weight.numel() <= _SMALL for weight in self._weights[1:])
         self._threads = one_thread if small else nullcontext  # for all but the first layer, whose inputs are many
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
@@ -76,12 +78,13 @@ class WrittenOut:
         weights, biases = self._weights, self._biases
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
         # softmax over rows ten times as fast as one over columns.
-        seen = [flat.T]
-        outputs = _layer(weights[0], biases[0], seen[0])
+        parts = _by_threads(flat, outputs=weights[0].shape[0])
+        outputs = _first_layer(weights[0], biases[0], parts)
+        hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
             for weight, bias in zip(weights[1:], biases[1:], strict=True):
-                seen.append(outputs.relu_())
-                outputs = _layer(weight, bias, seen[-1])
+                hidden.append(outputs.relu_())
+                outputs = _layer(weight, bias, hidden[-1])
             targets = to_targets(outputs.T)
             try:
                 loss, gradient = self.loss_gradient(outputs, targets)
@@ -90,21 +93,59 @@ class WrittenOut:
             ):  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
                 return None
             gradients = [gradient]
-            for weight, hidden in zip(weights[:0:-1], seen[:0:-1], strict=True):
-                gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], hidden, 0))
+            for weight, seen in zip(weights[:0:-1], reversed(hidden), strict=True):
+                gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], seen, 0))
             gradients.reverse()
             sums = [gradient.sum(dim=1, keepdim=True) for gradient in gradients]
             # A number that is not finite, in any net before this step, is not finite in these sums either.
             if check_finite and not abs(torch.cat([loss.view(1, 1), *sums]).sum().item()) < _LARGE:
                 return None
             lr = self.optimizer.param_groups[0]["lr"]
-            for weight, hidden, gradient in zip(weights[1:], seen[1:], gradients[1:], strict=True):
-                weight.addmm_(gradient, hidden.T, alpha=-lr)
+            for weight, seen, gradient in zip(weights[1:], hidden, gradients[1:], strict=True):
+                weight.addmm_(gradient, seen.T, alpha=-lr)
             for bias, total in zip(biases, sums, strict=True):
                 if bias is not None:
                     bias.sub_(total, alpha=lr)
-        weights[0].addmm_(gradients[0], flat, alpha=-lr)
+        _update_first_layer(weights[0], gradients[0], parts, lr)
         return loss
+
+
+def _by_threads(flat: Float[Tensor, "n inputs"], outputs: int) -> Float[Tensor, "parts rows inputs"]:
+    """The rows of a batch in a part for each thread, for a layer of few outputs; in one part else.
+
+    Each thread then computes with its own rows forward and backward, and they stay in its core's cache. One product of
+    the whole batch is shared along other dimensions forward than backward, and the rows travel between the cores.
+    """
+    rows, threads = flat.shape[0], torch.get_num_threads()
+    even = rows % threads == 0 and rows >= threads * _ROWS
+    parts = threads if even and outputs <= _FEW else 1
+    return flat.view(parts, rows // parts, flat.shape[1])
+
+
+def _first_layer(
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, "outputs 1"] | None,
+    parts: Float[Tensor, "parts rows inputs"],
+) -> Float[Tensor, "outputs n"]:
+    if parts.shape[0] == 1:
+        return _layer(weight, bias, parts[0].T)
+    product = torch.bmm(weight.expand(parts.shape[0], -1, -1), parts.mT)
+    outputs = product.transpose(0, 1).reshape(weight.shape[0], -1)
+    return outputs if bias is None else outputs.add_(bias)
+
+
+def _update_first_layer(
+    weight: Float[Tensor, "outputs inputs"],
+    gradient: Float[Tensor, "outputs n"],
+    parts: Float[Tensor, "parts rows inputs"],
+    lr: float,
+) -> None:
+    """One step down the gradient that its outputs have."""
+    if parts.shape[0] == 1:
+        weight.addmm_(gradient, parts[0], alpha=-lr)
+    else:
+        by_part = gradient.view(weight.shape[0], *parts.shape[:2]).transpose(0, 1)
+        weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=lr)
 
 
 def _layer(
