@@ -23,7 +23,7 @@ from inkproof.runtime import one_thread
 
 _LARGE = 1e15  # float32 ends at 3e38: the product of two norms below this is finite
 _SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
-_FEW = 16  # outputs: for more, adding up gradients by parts takes longer than keeping rows where they are saves
+_FEW = 16  # outputs: with more, adding up the parts' gradients takes longer than sharing rows out saves
 _ROWS = 64  # of a batch: a thread with fewer gets no part of its own
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -54,6 +54,7 @@ class WrittenOut:
         # The same memory without autograd's view of it, biases as columns; found once, since a step is short.
         self._weights = [layer.weight.detach() for layer in layers]
         self._biases = [None if layer.bias is None else layer.bias.detach().unsqueeze(1) for layer in layers]
+        self._few = self._weights[0].shape[0] <= _FEW
         small = all(weight.numel() <= _SMALL for weight in self._weights[1:])
         self._threads = one_thread if small else nullcontext  # for all but the first layer, whose inputs are many
 
@@ -78,8 +79,11 @@ class WrittenOut:
         weights, biases = self._weights, self._biases
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
         # softmax over rows ten times as fast as one over columns.
-        parts = _by_threads(flat, outputs=weights[0].shape[0])
-        outputs = _first_layer(weights[0], biases[0], parts)
+        parts = _by_threads(flat) if self._few else None
+        if parts is None:
+            outputs = _layer(weights[0], biases[0], flat.T)
+        else:
+            outputs = _layer_by_parts(weights[0], biases[0], parts)
         hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
             for weight, bias in zip(weights[1:], biases[1:], strict=True):
@@ -106,46 +110,34 @@ class WrittenOut:
             for bias, total in zip(biases, sums, strict=True):
                 if bias is not None:
                     bias.sub_(total, alpha=lr)
-        _update_first_layer(weights[0], gradients[0], parts, lr)
+        if parts is None:
+            weights[0].addmm_(gradients[0], flat, alpha=-lr)
+        else:
+            by_part = gradients[0].view(-1, *parts.shape[:2]).transpose(0, 1)
+            weights[0].sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=lr)
         return loss
 
 
-def _by_threads(flat: Float[Tensor, "n inputs"], outputs: int) -> Float[Tensor, "parts rows inputs"]:
-    """The rows of a batch in a part for each thread, for a layer of few outputs; in one part else.
+def _by_threads(flat: Float[Tensor, "n inputs"]) -> Float[Tensor, "parts rows inputs"] | None:
+    """The rows of a batch in a part for each thread; None where they do not divide evenly, or are few.
 
     Each thread then computes with its own rows forward and backward, and they stay in its core's cache. One product of
     the whole batch is shared along other dimensions forward than backward, and the rows travel between the cores.
     """
     rows, threads = flat.shape[0], torch.get_num_threads()
-    even = rows % threads == 0 and rows >= threads * _ROWS
-    parts = threads if even and outputs <= _FEW else 1
-    return flat.view(parts, rows // parts, flat.shape[1])
+    if threads == 1 or rows % threads or rows < threads * _ROWS:
+        return None
+    return flat.view(threads, rows // threads, flat.shape[1])
 
 
-def _first_layer(
+def _layer_by_parts(
     weight: Float[Tensor, "outputs inputs"],
     bias: Float[Tensor, "outputs 1"] | None,
     parts: Float[Tensor, "parts rows inputs"],
 ) -> Float[Tensor, "outputs n"]:
-    if parts.shape[0] == 1:
-        return _layer(weight, bias, parts[0].T)
     product = torch.bmm(weight.expand(parts.shape[0], -1, -1), parts.mT)
     outputs = product.transpose(0, 1).reshape(weight.shape[0], -1)
     return outputs if bias is None else outputs.add_(bias)
-
-
-def _update_first_layer(
-    weight: Float[Tensor, "outputs inputs"],
-    gradient: Float[Tensor, "outputs n"],
-    parts: Float[Tensor, "parts rows inputs"],
-    lr: float,
-) -> None:
-    """One step down the gradient that its outputs have."""
-    if parts.shape[0] == 1:
-        weight.addmm_(gradient, parts[0], alpha=-lr)
-    else:
-        by_part = gradient.view(weight.shape[0], *parts.shape[:2]).transpose(0, 1)
-        weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=lr)
 
 
 def _layer(
