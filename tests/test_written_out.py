@@ -1,6 +1,7 @@
 """The written-out step equals autograd's, and is taken only where it is sure to."""
 
 import copy
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof import heads
-from inkproof import written_out as module
+from inkproof import written_out as steps_written_out
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
@@ -68,27 +69,38 @@ def test_three_steps_equal_those_of_autograd(loss: Any, outputs: int, targets: T
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("hidden", [(), (8,)])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [128, 129, 256])
+@pytest.mark.parametrize(("rows", "by_parts"), [(128, True), (129, False), (126, False)])
 def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
-    rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+    rows: int, by_parts: bool, bias: bool, hidden: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared: list[bool] = []
-    by_threads = module._by_threads
+    by_threads = steps_written_out._by_threads
 
     def counted(flat: Tensor) -> Tensor | None:
         parts = by_threads(flat)
         shared.append(parts is not None)
         return parts
 
-    monkeypatch.setattr(module, "_by_threads", counted)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(steps_written_out, "_by_threads", counted)
     torch.manual_seed(1)
     x, y = torch.randn(rows, 1, 2, 3, dtype=torch.float64), torch.randint(0, 3, (rows,))
-    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, bias=bias)).double()
+    model = net(6, *hidden, 3).double()
+    if not bias:
+        model[1].register_parameter("bias", None)
     mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
     torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
-    assert shared == [rows % 2 == 0] * 3
+    assert shared == [by_parts] * 3
     for own, reference in zip(mine, torchs, strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 

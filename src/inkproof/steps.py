@@ -60,7 +60,8 @@ def train_step(
         plan: how the same is computed faster.
 
     Returns:
-        The loss before the update, detached; NaN where a guard masked the update.
+        The loss before the update, detached, and an inference tensor where the step was written out: to be read, not
+        to be differentiated; NaN where a guard masked the update.
 
     Raises:
         ShapeMismatch: predictions and targets do not pair row by row.
