@@ -105,7 +105,7 @@ class CapturedStep:
 
 def _capture_on_cuda(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
     state = torch.cuda.get_rng_state()
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped in torch
+    stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(stream):  # of our own around both: torch's stays current where a capture breaks off

@@ -60,7 +60,7 @@ class DeviceGuard:
         self._broken = torch.maximum(self._broken, (~finite).float())
         broken = self._broken.bool()
         if keeps_weights(optimizer):
-            optimizer.found_inf = self._broken  # type: ignore[attr-defined]  # as GradScaler sets it
+            vars(optimizer)["found_inf"] = self._broken  # as GradScaler sets it
         else:
             for gradient in gradients:
                 gradient.masked_fill_(broken, 0.0)

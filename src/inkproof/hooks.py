@@ -8,7 +8,7 @@ _OF_PARAMETERS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a module, its own parameters, or all modules have hooks, or its forward was replaced."""
-    everywhere = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]  # untyped in torch
+    everywhere = nn.modules.module._has_any_global_hook()
     own = any(getattr(module, kind) for kind in _OF_MODULES)
     parameters = module.parameters(recurse=False)
     listened = any(getattr(parameter, kind, None) for parameter in parameters for kind in _OF_PARAMETERS)

@@ -79,7 +79,7 @@ def train_step(
         # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks.
         for parameter in parameters:
             parameter.grad = None
-        value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        value.backward()
         return value.detach(), outputs.detach()
 
     if plan.captured is not None:

@@ -128,7 +128,7 @@ class Watched:
             self._optimizer.register_step_post_hook(self._after_step),
             self._model.register_forward_pre_hook(self._before_forward),
             *(
-                parameter.register_hook(partial(self._on_gradient, parameter))  # type: ignore[no-untyped-call]  # untyped in torch
+                parameter.register_hook(partial(self._on_gradient, parameter))
                 for parameter in self._model.parameters()
                 if parameter.requires_grad
             ),

@@ -38,7 +38,7 @@ def train(
     for _ in range(epochs):
         for start in range(0, len(images), batch_size):
             x, y = images[start : start + batch_size], labels[start : start + batch_size]
-            loss(parameters, x, y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            loss(parameters, x, y).backward()
             with torch.no_grad():  # the update itself is no part of what is differentiated
                 for p in parameters:
                     assert p.grad is not None, "backward gives every parameter its gradient"

@@ -39,7 +39,7 @@ def train(
         for start in range(0, len(images), batch_size):
             x, y = images[start : start + batch_size], labels[start : start + batch_size]
             optimizer.zero_grad()
-            loss(model(x), y).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            loss(model(x), y).backward()
             optimizer.step()
 
 
