@@ -1,6 +1,7 @@
 """What a training minimises and what it is judged by: the loss, the metrics, and the targets that both take."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class Objective:
 
     def targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
         """The labels of some rows in the form that the loss takes beside their outputs."""
-        if self.targets_as_given or (labels.shape == outputs.shape and labels.is_floating_point()):
+        if self.targets_as_given or (labels.is_floating_point() and labels.shape == outputs.shape):
             return labels
         return self.head.targets(labels, outputs)
 
@@ -37,8 +38,13 @@ class Objective:
         """`targets`, or ShapeMismatch where the loss would broadcast them against the outputs."""
         targets = self.targets(labels, outputs)
         if not self.targets_as_given:
-            check_pairing(outputs, targets, where=f"the loss {name_of(self.loss)}")
+            check_pairing(outputs, targets, where=self._loss)
         return targets
+
+    @cached_property
+    def _loss(self) -> str:
+        """The loss in messages; each step would put it together anew."""
+        return f"the loss {name_of(self.loss)}"
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[float, dict[str, float]]:
         """Loss and metrics by name, from the outputs for all rows of a side and their labels."""

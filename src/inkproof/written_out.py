@@ -26,6 +26,8 @@ _SMALL = 4096  # weights: a product with fewer takes longer shared by threads th
 _FEW = 16  # outputs: with more, adding up the parts' gradients takes longer than sharing rows out saves
 _ROWS = 64  # of a batch: a thread with fewer gets no part of its own
 
+_relu_backward = torch.ops.aten.threshold_backward.default  # looked up once: each step calls it
+
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
 them; gives the loss of each net and its gradient for the outputs. Raises a RuntimeError for targets it cannot take."""
@@ -55,7 +57,9 @@ class WrittenOut:
         self._weights = [layer.weight.detach() for layer in layers]
         self._biases = [None if layer.bias is None else layer.bias.detach().unsqueeze(1) for layer in layers]
         self._few = self._weights[0].shape[0] <= _FEW
-        small = all(weight.numel() <= _SMALL for weight in self._weights[1:])
+        weights, biases = self._weights[1:], self._biases[1:]
+        self._upper = [(weight, weight.T, bias) for weight, bias in zip(weights, biases, strict=True)]
+        small = all(weight.numel() <= _SMALL for weight in weights)
         self._threads = one_thread if small else nullcontext  # for all but the first layer, whose inputs are many
 
     @torch.inference_mode()
@@ -86,7 +90,7 @@ class WrittenOut:
             outputs = _layer_by_parts(weights[0], biases[0], parts)
         hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
-            for weight, bias in zip(weights[1:], biases[1:], strict=True):
+            for weight, _, bias in self._upper:
                 hidden.append(outputs.relu_())
                 outputs = _layer(weight, bias, hidden[-1])
             targets = to_targets(outputs.T)
@@ -97,15 +101,15 @@ class WrittenOut:
             ):  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
                 return None
             gradients = [gradient]
-            for weight, seen in zip(weights[:0:-1], reversed(hidden), strict=True):
-                gradients.append(torch.ops.aten.threshold_backward(weight.T @ gradients[-1], seen, 0))
+            for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
+                gradients.append(_relu_backward(transposed @ gradients[-1], seen, 0))
             gradients.reverse()
             sums = [gradient.sum(dim=1, keepdim=True) for gradient in gradients]
             # A number that is not finite, in any net before this step, is not finite in these sums either.
             if check_finite and not abs(torch.cat([loss.view(1, 1), *sums]).sum().item()) < _LARGE:
                 return None
             lr = self.optimizer.param_groups[0]["lr"]
-            for weight, seen, gradient in zip(weights[1:], hidden, gradients[1:], strict=True):
+            for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):
                 weight.addmm_(gradient, seen.T, alpha=-lr)
             for bias, total in zip(biases, sums, strict=True):
                 if bias is not None:
@@ -211,7 +215,7 @@ def _cross_entropy(
         wanted = targets.T * (1 - smoothing) + smoothing / classes
         loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
         return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted).div_(count)
-    places = targets.expand(*outputs.shape[:-2], 1, count)
+    places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
     loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(-2, -1))
