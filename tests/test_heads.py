@@ -61,13 +61,26 @@ def test_a_last_sigmoid_is_seen() -> None:
 
 def test_losses_equal_their_closed_forms() -> None:
     one_hot = F.one_hot(LABELS, 3).float()
-    assert cross_entropy(OUTPUTS, LABELS) == F.cross_entropy(OUTPUTS, LABELS)
+    torch.testing.assert_close(cross_entropy(OUTPUTS, LABELS), F.cross_entropy(OUTPUTS, LABELS))
     expected = (OUTPUTS.softmax(1) - one_hot).pow(2).mean().sqrt()
     torch.testing.assert_close(rmse_softmax(OUTPUTS, LABELS), expected)
     torch.testing.assert_close(mean_squared_error(OUTPUTS, LABELS), (OUTPUTS - one_hot).pow(2).mean())
     logits, truth = torch.tensor([[0.3], [-2.0]]), torch.tensor([[1.0], [0.0]])
     by_hand = -(truth * logits.sigmoid().log() + (1 - truth) * (1 - logits.sigmoid()).log()).mean()
     torch.testing.assert_close(binary_cross_entropy(logits, truth), by_hand)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("classes", [2, 10, 16, 17])
+def test_cross_entropy_is_torchs_in_every_layout(classes: int, smoothing: float, learns: bool) -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, classes, (50,))
+    by_classes = torch.randn(classes, 50, dtype=torch.float64).T
+    for layout in (by_classes, by_classes.contiguous()):
+        outputs = layout.detach().requires_grad_(learns)
+        ours = cross_entropy(outputs, labels, label_smoothing=smoothing)
+        torch.testing.assert_close(ours, F.cross_entropy(outputs, labels, label_smoothing=smoothing))
 
 
 @pytest.mark.parametrize(

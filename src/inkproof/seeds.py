@@ -78,4 +78,4 @@ def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[floa
     parts = [(stacked.outputs(inputs), labels) for inputs, labels in batches]
     outputs = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([part for _, part in parts])
-    return [learner.objective.judge(one.contiguous(), labels) for learner, one in zip(learners, outputs, strict=True)]
+    return [learner.objective.judge(one, labels) for learner, one in zip(learners, outputs, strict=True)]
