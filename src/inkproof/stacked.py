@@ -50,6 +50,7 @@ class StackedNets:
             holds, and nothing was updated. On a CUDA device NaN in place of None, in all steps from then on.
         """
         flat = inputs.flatten(1) if self._flatten else inputs
+        lr /= flat.shape[0]  # for gradients that are n times theirs
         seen = self._hidden(flat)
         loss, gradient = self._loss_gradient(self._last(flat, seen), targets)
         gradients = [gradient]

@@ -30,7 +30,8 @@ _relu_backward = torch.ops.aten.threshold_backward.default  # looked up once: ea
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
-them; gives the loss of each net and its gradient for the outputs. Raises a RuntimeError for targets it cannot take."""
+them; gives the loss of each net, a mean over n rows, and n times its gradient for the outputs: the learning rate is
+divided by n in place of so many numbers. Raises a RuntimeError for targets it cannot take."""
 
 
 class WrittenOut:
@@ -39,7 +40,7 @@ class WrittenOut:
     Args:
         layers: the linear layers, first to last.
         optimizer: plain SGD over exactly their parameters.
-        loss_gradient: the loss and its gradient.
+        loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
 
     Attributes:
@@ -108,7 +109,7 @@ class WrittenOut:
             # A number that is not finite, in any net before this step, is not finite in these sums either.
             if check_finite and not abs(torch.cat([loss.view(1, 1), *sums]).sum().item()) < _LARGE:
                 return None
-            lr = self.optimizer.param_groups[0]["lr"]
+            lr = self.optimizer.param_groups[0]["lr"] / flat.shape[0]  # for gradients that are n times theirs
             for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):
                 weight.addmm_(gradient, seen.T, alpha=-lr)
             for bias, total in zip(biases, sums, strict=True):
@@ -208,13 +209,13 @@ def _loss_gradient(loss: Any) -> LossGradient | None:
 def _cross_entropy(
     outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Its gradient is the probabilities minus the (smoothed) one-hot targets, over n."""
+    """n times its gradient is the probabilities minus the (smoothed) one-hot targets."""
     classes, count = outputs.shape[-2:]
     logarithms = outputs.log_softmax(dim=-2)
     if targets.is_floating_point():  # probabilities a class
         wanted = targets.T * (1 - smoothing) + smoothing / classes
         loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
-        return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted).div_(count)
+        return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
     places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
     loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
     if smoothing:
@@ -222,26 +223,26 @@ def _cross_entropy(
     gradient = logarithms.exp_()
     if smoothing:
         gradient -= smoothing / classes
-    return loss, gradient.scatter_(-2, places, smoothing - 1.0, reduce="add").div_(count)
+    return loss, gradient.scatter_(-2, places, smoothing - 1.0, reduce="add")
 
 
 def _binary_cross_entropy(
     outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "n k"]
 ) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
-    """Its gradient is the probability minus the target, over n."""
+    """n times its gradient is the probability minus the target, over k."""
     wanted = targets.T.expand_as(outputs)
     loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
-    return loss, (outputs.sigmoid() - wanted).div_(targets.numel())
+    return loss, (outputs.sigmoid() - wanted).div_(outputs.shape[-2])
 
 
 def _rmse_softmax(
     outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, " n"]
 ) -> tuple[Tensor, Float[Tensor, "*nets classes n"]]:
-    """As `by_hand.numpy_gradients.rmse_softmax` derives it."""
-    classes, count = outputs.shape[-2:]
+    """As `by_hand.numpy_gradients.rmse_softmax` derives it, n times."""
+    classes = outputs.shape[-2]
     probabilities = outputs.softmax(dim=-2)
     difference = probabilities - F.one_hot(targets, classes).T
     loss = difference.square().mean(dim=(-2, -1)).sqrt()
-    of_probabilities = difference / (classes * count * loss[..., None, None])
+    of_probabilities = difference / (classes * loss[..., None, None])
     weighted = of_probabilities * probabilities
     return loss, weighted - probabilities * weighted.sum(dim=-2, keepdim=True)
