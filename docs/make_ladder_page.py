@@ -32,8 +32,7 @@ HEAD = """# The ladder
 Every rung is a named recipe: `inkproof recipes` lists them, `inkproof train --recipe NAME` trains one, and
 `inkproof ladder` all of them. Published figures come from write-ups of people learning to classify digits; where they
 cannot be compared with what is measured here, a note says why. Rungs that are wrong on purpose are kept as they were
-published, to show how they fail. Seconds were taken beside other work on a shared machine, up to twice those of
-[a quiet one](benchmarks.md).
+published, to show how they fail.
 """
 
 
