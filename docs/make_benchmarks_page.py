@@ -23,14 +23,14 @@ ACCURACY = """# Benchmarks
 
 ## Seconds to an accuracy
 
-`python benchmarks/accuracy.py --data DIR --aside`, {machine}: trained on
-49,999 of MNIST's training images, scored on the other 10,001, which were kept aside: no setting was chosen on them, but
-earlier states of these recipes were scored on them too. Mean and standard deviation over seeds, no test-time
-augmentation; seconds of training of one seed, median. An ensemble is the mean prediction of all seeds, which takes the
-sum of their seconds. The machine's speed moves by a third within minutes: four timings of the same trainings gave 3.2,
-3.7, 3.8 and 3.9 s for `quick`, 5.9, 6.0, 6.2 and 6.3 for `fast`, two gave 29.8 and 34.1 for `accurate`. On the splits
-that settings were chosen on (5 seeds, a split each, trained on 39,999) they give 99.00 % ± 0.09 in 3.1 s, 99.42 ± 0.09 in
-5.6, 99.49 ± 0.08 in 13.2 and 99.56 ± 0.05 in 32.1.
+`python benchmarks/accuracy.py --data DIR --aside`, {machine}: trained on 49,999 of MNIST's training images, scored on
+the other 10,001, which were kept aside: no setting was chosen on them, but earlier states of these recipes were
+scored on them too. Mean and standard deviation over seeds, no test-time augmentation; seconds of training of one
+seed, median. An ensemble is the mean prediction of all seeds, which takes the sum of their seconds. The machine's
+speed moves by a third within minutes: four timings of the same trainings gave 3.2, 3.7, 3.8 and 3.9 s for `quick`,
+5.9, 6.0, 6.2 and 6.3 for `fast`, two gave 29.8 and 34.1 for `accurate`. On the splits that settings were chosen on (5
+seeds, a split each, trained on 39,999) they give 99.00 % ± 0.09 in 3.1 s, 99.42 ± 0.09 in 5.6, 99.49 ± 0.08 in 13.2
+and 99.56 ± 0.05 in 32.1.
 
 "Wanted" is what the project set out for: `middle` meets it, `fast` in two of its four timings, `quick` in one;
 `accurate` ends 0.01 points below, `best` 0.05.
