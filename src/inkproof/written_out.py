@@ -75,8 +75,8 @@ class WrittenOut:
             check_finite: look for numbers near the end of what float32 holds before the update.
 
         Returns:
-            The loss before the update, an inference tensor; None where such numbers were found, or data of another form,
-            and nothing was updated.
+            The loss before the update, an inference tensor; None where such numbers were found, or data of another
+            form, and nothing was updated.
         """
         flat = inputs.flatten(1) if self.flatten else inputs
         if flat.ndim != 2:
