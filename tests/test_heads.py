@@ -1,5 +1,7 @@
 """Heads and losses: targets, decoding, probabilities, and shapes that must pair."""
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -72,15 +74,24 @@ def test_losses_equal_their_closed_forms() -> None:
 
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("classes", [2, 10, 16, 17])
-def test_cross_entropy_is_torchs_in_every_layout(classes: int, smoothing: float, learns: bool) -> None:
+@pytest.mark.parametrize("classes", [2, 10, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_entropy_is_torchs_in_every_layout(
+    dtype: torch.dtype, classes: int, smoothing: float, learns: bool
+) -> None:
     torch.manual_seed(0)
     labels = torch.randint(0, classes, (50,))
-    by_classes = torch.randn(classes, 50, dtype=torch.float64).T
+    labels[7] = -100  # torch's mark of a row to leave out
+    by_classes = torch.randn(classes, 50, dtype=dtype).T
     for layout in (by_classes, by_classes.contiguous()):
         outputs = layout.detach().requires_grad_(learns)
         ours = cross_entropy(outputs, labels, label_smoothing=smoothing)
         torch.testing.assert_close(ours, F.cross_entropy(outputs, labels, label_smoothing=smoothing))
+
+
+def test_labels_that_are_bytes_are_taken_where_nothing_is_learnt_too() -> None:
+    unchecked = inspect.unwrap(cross_entropy)  # its annotation says int64; outside tests nothing holds callers to it
+    torch.testing.assert_close(unchecked(OUTPUTS, LABELS.to(torch.uint8)), F.cross_entropy(OUTPUTS, LABELS))
 
 
 @pytest.mark.parametrize(

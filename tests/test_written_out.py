@@ -16,6 +16,7 @@ from inkproof import written_out as steps_written_out
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
+from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
 from inkproof.written_out import write_out
 
@@ -153,6 +154,27 @@ def test_rows_that_torch_would_leave_out_are_left_to_torch() -> None:
     mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
     torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
     assert all(map(torch.equal, mine, torchs))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4])
+@pytest.mark.parametrize(("loss", "outputs", "targets"), CASES)
+def test_fewer_targets_than_rows_are_left_to_torch(loss: Any, outputs: int, targets: Tensor, rows: int) -> None:
+    model = net(6, outputs)
+    before = copy.deepcopy(model.state_dict())
+    step = write_out(model, loss, plain(model.parameters()))
+    assert step is not None
+    assert step.step(torch.randn(5, 6), lambda outputs: targets[:rows], check_finite=True) is None
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+@pytest.mark.parametrize("check_finite", [True, False])
+def test_an_empty_batch_is_left_to_torch(check_finite: bool) -> None:
+    model = net(6, 3)
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert step is not None
+    assert step.step(torch.randn(0, 6), lambda outputs: CLASSES[:0], check_finite=check_finite) is None
+    stacked = StackedNets([step, step])
+    assert stacked.step(torch.randn(0, 6), CLASSES[:0], 0.3) is None
 
 
 def test_a_linear_layer_over_the_last_of_three_dimensions_is_left_to_torch() -> None:

@@ -38,12 +38,12 @@ class Objective:
         """`targets`, or ShapeMismatch where the loss would broadcast them against the outputs."""
         targets = self.targets(labels, outputs)
         if not self.targets_as_given:
-            check_pairing(outputs, targets, where=self._loss)
+            check_pairing(outputs, targets, where=self._loss_in_messages)
         return targets
 
     @cached_property
-    def _loss(self) -> str:
-        """The loss in messages; each step would put it together anew."""
+    def _loss_in_messages(self) -> str:
+        """Put together once, and not in each step."""
         return f"the loss {name_of(self.loss)}"
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[float, dict[str, float]]:

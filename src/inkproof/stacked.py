@@ -47,10 +47,12 @@ class StackedNets:
 
         Returns:
             The loss of each net before the update; None where a number of any net came near the end of what float32
-            holds, and nothing was updated. On a CUDA device NaN in place of None, in all steps from then on.
+            holds, or the batch is empty, and nothing was updated. On a CUDA device NaN in place of None for such
+            numbers, in all steps from then on.
         """
         flat = inputs.flatten(1) if self._flatten else inputs
-        lr /= flat.shape[0]  # for gradients that are n times theirs
+        if not flat.shape[0]:
+            return None
         seen = self._hidden(flat)
         loss, gradient = self._loss_gradient(self._last(flat, seen), targets)
         gradients = [gradient]
@@ -67,12 +69,13 @@ class StackedNets:
             for each in (*gradients, *sums):
                 each.masked_fill_(self._broken, 0.0)
             loss = loss.masked_fill(self._broken, torch.nan)
-        self._weights[0].view(-1, flat.shape[1]).addmm_(gradients[0].flatten(0, 1), flat, alpha=-lr)
+        rate = lr / flat.shape[0]  # for gradients that are n times theirs
+        self._weights[0].view(-1, flat.shape[1]).addmm_(gradients[0].flatten(0, 1), flat, alpha=-rate)
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
-            weight.baddbmm_(gradient, hidden.mT, alpha=-lr)
+            weight.baddbmm_(gradient, hidden.mT, alpha=-rate)
         for bias, total in zip(self._biases, sums, strict=True):
             if bias is not None:
-                bias.sub_(total, alpha=lr)
+                bias.sub_(total, alpha=rate)
         return loss
 
     @torch.no_grad()

@@ -79,7 +79,7 @@ class WrittenOut:
             form, and nothing was updated.
         """
         flat = inputs.flatten(1) if self.flatten else inputs
-        if flat.ndim != 2:
+        if flat.ndim != 2 or not flat.shape[0]:
             return None
         weights, biases = self._weights, self._biases
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
@@ -206,16 +206,24 @@ def _loss_gradient(loss: Any) -> LossGradient | None:
         return None
 
 
+def _require_shape(targets: Shaped[Tensor, "..."], *shape: int) -> None:
+    """Raise a RuntimeError unless targets have this shape: operations would broadcast them, or leave rows out."""
+    if targets.shape != shape:
+        raise RuntimeError(f"the loss takes targets of shape {shape} here, not {tuple(targets.shape)}")
+
+
 def _cross_entropy(
-    outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "n ..."], *, smoothing: float = 0.0
+    outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "..."], *, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """n times its gradient is the probabilities minus the (smoothed) one-hot targets."""
     classes, count = outputs.shape[-2:]
     logarithms = outputs.log_softmax(dim=-2)
     if targets.is_floating_point():  # probabilities a class
+        _require_shape(targets, count, classes)
         wanted = targets.T * (1 - smoothing) + smoothing / classes
         loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
         return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
+    _require_shape(targets, count)
     places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
     loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
     if smoothing:
@@ -227,19 +235,21 @@ def _cross_entropy(
 
 
 def _binary_cross_entropy(
-    outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "n k"]
+    outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "..."]
 ) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
     """n times its gradient is the probability minus the target, over k."""
+    _require_shape(targets, outputs.shape[-1], outputs.shape[-2])
     wanted = targets.T.expand_as(outputs)
     loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
     return loss, (outputs.sigmoid() - wanted).div_(outputs.shape[-2])
 
 
 def _rmse_softmax(
-    outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, " n"]
+    outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, "..."]
 ) -> tuple[Tensor, Float[Tensor, "*nets classes n"]]:
     """As `by_hand.numpy_gradients.rmse_softmax` derives it, n times."""
-    classes = outputs.shape[-2]
+    classes, count = outputs.shape[-2:]
+    _require_shape(targets, count)
     probabilities = outputs.softmax(dim=-2)
     difference = probabilities - F.one_hot(targets, classes).T
     loss = difference.square().mean(dim=(-2, -1)).sqrt()

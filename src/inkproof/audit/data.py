@@ -349,7 +349,7 @@ def label_among_inputs(sides: Sides) -> Iterator[Seen]:
         return
     labels = (train.sample_labels - train.sample_labels.mean()).astype(np.float32)
     columns = train.sample - train.sample.mean(axis=0)
-    size = np.sqrt(np.einsum("ij,ij->j", columns, columns) * (labels @ labels))
+    size = np.sqrt(np.einsum("ij,ij->j", columns, columns)) * np.sqrt(labels @ labels)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.abs(np.where(size > 0, labels @ columns / size, 0.0))
     column = int(np.nanargmax(correlation))
