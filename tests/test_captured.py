@@ -102,6 +102,24 @@ def test_a_step_is_captured_anew_where_other_parameters_are_trained() -> None:
     assert len(recorded) == 2
 
 
+def test_each_of_four_shapes_is_captured_once_and_further_ones_are_computed_as_usual() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    recorded = []
+
+    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
+        recorded.append(1)
+        return recorder(model)(function)
+
+    plan = StepPlan(captured=CapturedStep(model, capture))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for rows in (6, 5, 6, 4, 3, 2, 6, 2):
+        before = model.get_parameter("1.weight").detach().clone()
+        batch = torch.rand(rows, 1, 8, 8), torch.randint(0, 3, (rows,))
+        train_step(model, OBJECTIVE, optimizer, *batch, precision="float32", plan=plan)
+        assert not torch.equal(before, model.get_parameter("1.weight"))
+    assert len(recorded) == 4
+
+
 class _Halves(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x / 2

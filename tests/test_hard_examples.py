@@ -110,7 +110,8 @@ def test_what_is_hard_is_what_the_model_is_least_sure_of(few_digits: Split) -> N
     now = 1 - probabilities[torch.arange(len(labels)), labels]
     hardest = difficulty.argsort(descending=True)
     assert now[hardest[:60]].mean() > 1.3 * now[hardest[60:]].mean()
-    assert not trained.findings
+    # Whether 100 images note overfitting after six epochs depends on the processor's last digits.
+    assert [finding.id for finding in trained.findings if finding.severity != "note"] == []
 
 
 def test_a_training_that_is_put_back_goes_on_to_the_same_bits(few_digits: Split) -> None:

@@ -44,7 +44,7 @@ def test_sizes_are_the_published_ones() -> None:
     assert parameters(models.conv(shape, 10)) == sum(a * b * 9 + b for a, b in pairwise(conv))
     assert len([layer for layer in models.conv(shape, 10) if isinstance(layer, nn.Conv2d)]) == 5
     assert not any(isinstance(layer, nn.AvgPool2d) for layer in models.conv(shape, 10))
-    assert parameters(models.strong(shape, 10)) == 38_714
+    assert parameters(models.strong(shape, 10)) == 52_570
 
 
 def test_the_mean_image_is_the_nearest_mean_by_l1_distance() -> None:

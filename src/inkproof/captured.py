@@ -7,6 +7,7 @@ only models and losses that are torch's own throughout are captured.
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ Differentiate = Callable[[Tensor, Tensor], Numbers]
 Capture = Callable[[Callable[[], Numbers]], tuple[Callable[[], None], Numbers]]
 """Records a function that computes in fixed places; gives what replays it, and where its results then lie."""
 
+_MOST_SHAPES = 4  # each holds the memory of a step
 _WARM_UP_STEPS = 3  # as torch's notes on CUDA graphs ask for: libraries choose and allocate in their first calls
 _KNOWN = ("torch.nn.", "inkproof.heads")  # whose code decides nothing from numbers, time or chance in Python
 
@@ -37,8 +39,19 @@ def can_be_captured(model: nn.Module, loss: Any) -> bool:
     return known_loss and not any(has_hooks(module) for module in model.modules())
 
 
+@dataclass(frozen=True)
+class _Recording:
+    """A step of one shape of batches, and the places that it reads and writes."""
+
+    inputs: Tensor
+    labels: Tensor
+    replay: Callable[[], None]
+    numbers: Numbers
+    gradients: list[Tensor | None]
+
+
 class CapturedStep:
-    """Replays loss and gradients of batches of one shape; others, such as a smaller last batch, are computed as usual.
+    """Replays loss and gradients of a step, recorded for each shape of batches: epochs of hard examples have two more.
 
     Args:
         model: whose buffers the warm-up leaves as they were.
@@ -52,6 +65,7 @@ class CapturedStep:
         self._capture = capture or _capture_on_cuda
         self._failed = False
         self._recorded_for: tuple[list[int], list[tuple[int, bool]]] | None = None
+        self._recorded: dict[tuple[torch.Size, torch.Size], _Recording] = {}  # by the shapes of inputs and labels
 
     def __call__(
         self,
@@ -62,45 +76,50 @@ class CapturedStep:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n ..."]]:
         """Loss and outputs of a batch; gradients in the parameters' `grad` and outputs stand until the next call.
 
-        The first call captures, and one with other parameters or layers captures again. What cannot be captured is
-        computed as usual from then on, with a warning.
+        The first call for a shape captures, and those with other parameters or layers capture again. From the fifth
+        shape on, shapes are computed as usual, and so is all from then on where something cannot be captured, with a
+        warning.
         """
         if self._failed:
             return differentiate(inputs, labels)
         modules = [id(module) for module in self._model.modules()]
         now = modules, [(id(parameter), parameter.requires_grad) for parameter in parameters]
         if now != self._recorded_for:
+            self._recorded.clear()
+            self._recorded_for = now
+        recording = self._recorded.get((inputs.shape, labels.shape))
+        if recording is None:
+            if len(self._recorded) == _MOST_SHAPES:
+                return differentiate(inputs, labels)
             try:
-                self._record(differentiate, parameters, inputs, labels)
+                recording = self._record(differentiate, parameters, inputs, labels)
             except RuntimeError as error:
                 self._failed = True
                 cause = error.__context__ or error  # ending a capture that broke off complains too
                 reason = next(iter(str(cause).splitlines()), type(cause).__name__)
                 warnings.warn(f"training without a captured graph, which is slower: {reason}", stacklevel=2)
                 return differentiate(inputs, labels)
-            self._recorded_for = now
-        if inputs.shape != self._inputs.shape or labels.shape != self._labels.shape:
-            return differentiate(inputs, labels)
-        self._inputs.copy_(inputs)
-        self._labels.copy_(labels)
-        self._replay()
-        for parameter, gradient in zip(parameters, self._gradients, strict=True):
+            self._recorded[inputs.shape, labels.shape] = recording
+        recording.inputs.copy_(inputs)
+        recording.labels.copy_(labels)
+        recording.replay()
+        for parameter, gradient in zip(parameters, recording.gradients, strict=True):
             parameter.grad = gradient
-        loss, outputs = self._numbers
+        loss, outputs = recording.numbers
         return loss.clone(), outputs
 
     def _record(
         self, differentiate: Differentiate, parameters: Sequence[nn.Parameter], inputs: Tensor, labels: Tensor
-    ) -> None:
-        self._inputs, self._labels = inputs.clone(), labels.clone()
+    ) -> "_Recording":
+        inputs, labels = inputs.clone(), labels.clone()
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         try:
-            self._replay, self._numbers = self._capture(lambda: differentiate(self._inputs, self._labels))
+            replay, numbers = self._capture(lambda: differentiate(inputs, labels))
         finally:
             with torch.no_grad():  # warming up has moved the running statistics
                 for name, buffer in self._model.named_buffers():
                     buffer.copy_(buffers[name])
-        self._gradients = [parameter.grad for parameter in parameters]
+        return _Recording(inputs, labels, replay, numbers, [parameter.grad for parameter in parameters])
 
 
 def _capture_on_cuda(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
