@@ -7,6 +7,7 @@ from torch import nn
 
 _LARGEST_FINAL_SIDE = 4
 _SMALLEST_POOLED_SIDE = 8
+_SMALLEST_SECOND_POOLED = 10
 
 
 def conv(
@@ -56,7 +57,7 @@ def strong(
 
     Blocks of convolution (no bias) → max-pool → batch normalisation → activation, then one linear layer. Images of 16
     pixels and more start with a 5×5 convolution that halves them, smaller ones with a 3×3 that does not; later blocks
-    pool while 8 pixels a side are left. With four blocks and 28×28 images it has 53,000 parameters. Pooling before
+    pool while 8 pixels a side are left, the second while there are 10. With four blocks and 28×28 images it has 53,000 parameters. Pooling before
     normalisation costs a quarter of the other order and is equal, since both are monotone.
 
     Args:
@@ -72,7 +73,7 @@ def strong(
     for number, next_depth in enumerate(widths):
         side = min(height, width)
         is_first, is_last = number == 0, number == max(2, len(widths) - 1)
-        keeps_size = number == 1 and stem == "pool"
+        keeps_size = number == 1 and (stem == "pool" or side < _SMALLEST_SECOND_POOLED)
         halves = is_first and side >= 16
         kernel, stride = 5 if halves else 3, 2 if halves and stem == "stride" else 1
         # The edges of digits are empty: blocks leave them out where there is room.
