@@ -142,10 +142,8 @@ CLEAN: dict[str, Callable[[Pair, Pair], tuple[Pair, Pair]]] = {
     ),
     "as they are": lambda t, v: (t, v),
     "standardised by training": lambda t, v: (((t[0] - 0.3) / 0.4, t[1]), ((v[0] - 0.3) / 0.4, v[1])),
-    "two classes": lambda t, v: tuple((x[y < 2], y[y < 2]) for x, y in (t, v)),  # type: ignore[return-value]
-    "two classes as a column of floats": lambda t, v: tuple(  # type: ignore[return-value]
-        (x[y < 2], y[y < 2].float()[:, None]) for x, y in (t, v)
-    ),
+    "two classes": lambda t, v: tuple((x[y < 2], y[y < 2]) for x, y in (t, v)),
+    "two classes as a column of floats": lambda t, v: tuple((x[y < 2], y[y < 2].float()[:, None]) for x, y in (t, v)),
     "noisier validation images": lambda t, v: (t, (with_noise(v[0]), v[1])),
     "augmented training images": lambda t, v: ((torch.cat([t[0], t[0].roll(1, dims=3)]), t[1].repeat(2)), v),
     "inverted everywhere": lambda t, v: ((1 - t[0], t[1]), (1 - v[0], v[1])),
@@ -223,7 +221,7 @@ def test_every_check_explains_itself() -> None:
 
 def test_a_check_of_ones_own_is_ten_lines(pairs: tuple[Pair, Pair]) -> None:
     @check("many-sevens", moment="data", severity="warn", detected="The share of the label 7.")
-    def many_sevens(sides):  # type: ignore[no-untyped-def]
+    def many_sevens(sides):
         """More than a twentieth of the training images are sevens."""
         share = (sides.train.labels == 7).mean()
         if share > 0.05:

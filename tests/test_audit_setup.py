@@ -232,7 +232,7 @@ def test_a_trained_model_in_a_new_learner_is_named_by_the_ledger(split: Split) -
 def test_a_trained_model_from_elsewhere_is_named_by_what_it_knows(split: Split) -> None:
     model = hidden()
     x = torch.from_numpy(split.train.pixels).float() / 255
-    y = torch.from_numpy(split.train.labels.copy())  # type: ignore[union-attr]  # labelled
+    y = torch.from_numpy(split.train.labels.copy())  # labelled
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()

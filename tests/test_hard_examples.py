@@ -93,7 +93,7 @@ def learner(sides: Split, **options: object) -> Learner:
         sides.train,
         sides.valid,
         hard_examples=HardExamples(0.3, 0.1),
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 

@@ -83,7 +83,7 @@ def test_a_bad_recipe_is_refused_with_key_and_rule(changes: dict[str, object], m
 
 
 def test_a_recipe_of_the_format_before_is_read_where_nothing_has_changed_since() -> None:
-    assert parse_recipe(MINIMAL | {"format_version": 1}, where="mine.toml").model.name == MINIMAL["model"]["name"]  # type: ignore[index]
+    assert parse_recipe(MINIMAL | {"format_version": 1}, where="mine.toml").model.name == MINIMAL["model"]["name"]
 
 
 def test_a_missing_key_is_named() -> None:

@@ -24,7 +24,7 @@ RECIPES = ["linear", "linear-cross-entropy", "hidden-cross-entropy", "hidden-sof
 def learners(name: str, sides: Split, seeds: int = 3) -> list[Learner]:
     recipe = load_recipe(name)
     if recipe.classes is not None:
-        sides = Split(*(side.with_classes(recipe.classes, rest="drop") for side in (sides.train, sides.valid)))  # type: ignore[union-attr]
+        sides = Split(*(side.with_classes(recipe.classes, rest="drop") for side in (sides.train, sides.valid)))
     return [build_learner(recipe, sides.train, sides.valid, seed=seed) for seed in range(seeds)]
 
 

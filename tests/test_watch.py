@@ -202,7 +202,7 @@ def test_rows_of_the_loaders_are_looked_at(loader: Batches) -> None:
     assert found_by(right, loader, valid=loader) == ["valid-overlaps-train"]
     in_order = DataLoader(loader.dataset, 128)
     assert found_by(right, in_order) == ["not-shuffled"]
-    x, y = loader.dataset.tensors  # type: ignore[attr-defined]
+    x, y = loader.dataset.tensors
     whole = DataLoader(TensorDataset(x[:1400], y[:1400]), 128, shuffle=True)
     dropping = DataLoader(TensorDataset(x[1400:], y[1400:]), 100, drop_last=True)
     assert found_by(right, whole, valid=dropping) == ["rows-left-out"]

@@ -227,7 +227,7 @@ def evaluate(model: nn.Module, valid: DataLoader[Any]) -> float:
     model.eval()
     with torch.no_grad():
         right = sum(int((model(x).argmax(dim=1) == y).sum()) for x, y in valid)
-    return right / len(valid.dataset)  # type: ignore[arg-type]
+    return right / len(valid.dataset)
 
 
 LOOPS: dict[str, Loop] = {"plain": plain, "accumulated": accumulated, "one cycle": cycled, "cosine by epoch": by_epoch}

@@ -53,7 +53,8 @@ class Deformation:
         """
         count, _, height, width = images.shape
         with one_thread():  # waking sixteen for a sine of 128 numbers takes 2 ms, longer than a GPU's whole step
-            affine = _beside(images, self._affine(count, generator)).view(count, 1, 1, 2, 3)
+            maps = self._affine(count, generator)
+        affine = _beside(images, maps).view(count, 1, 1, 2, 3)
         rows, columns = (_pixel_centres(size, images.device, images.dtype) for size in (height, width))
         grid = affine[..., 2] + affine[..., 0] * columns.view(-1, 1) + affine[..., 1] * rows.view(-1, 1, 1)
         if self.elastic:

@@ -1,6 +1,6 @@
 """Batches: re-iterable batches of an ImageSet that already lies on the device; scaled, augmented, shuffled there.
 
-Whatever trains or evaluates iterates `(inputs, labels)` and asks for `rows`, the number of images of one pass.
+Whatever trains or evaluates iterates `(inputs, labels)` and asks for their number, that of batches in one pass.
 `TensorBatches` gives the same to pairs that lie in memory, `LoaderBatches` to what a torch loader reads.
 """
 
@@ -35,11 +35,7 @@ _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionar
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What a training or an evaluation reads: batches, and how many rows one pass has."""
-
-    @property
-    def rows(self) -> int:
-        """Number of images in one pass."""
+    """What a training or an evaluation reads: batches, and how many one pass has."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -88,13 +84,8 @@ class Batches:
         self._rows = None if images.rows is None else torch.from_numpy(images.rows).to(self._pixels.device)
         self.difficulties = None if hard_examples is None else Difficulties(len(images), hard_examples, device=device)
 
-    @property
-    def rows(self) -> int:
-        """Number of images in a pass over all."""
-        return len(self.images)
-
     def __len__(self) -> int:
-        return len(self._bounds(self.rows))
+        return len(self._bounds(len(self.images)))
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
         for positions, pixels in self._pixel_batches():
@@ -114,10 +105,10 @@ class Batches:
     def _order(self) -> Int64[Tensor, " n"]:
         """Where in the set the images of a pass stand, on the device."""
         if self.shuffle is None:
-            return torch.arange(self.rows, device=self.device)
+            return torch.arange(len(self.images), device=self.device)
         if self.difficulties is not None:
             return self.difficulties.order(self.shuffle)
-        return torch.randperm(self.rows, generator=self.shuffle).to(self.device)
+        return torch.randperm(len(self.images), generator=self.shuffle).to(self.device)
 
     def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"]]]:
         """Positions and flat uint8 images of each batch, on the device."""
@@ -197,11 +188,6 @@ class TensorBatches:
         self._inputs = inputs.to(device) if _fits(inputs, device) else inputs
         self._targets = targets.to(self._inputs.device)
 
-    @property
-    def rows(self) -> int:
-        """Number of rows in one pass."""
-        return len(self._inputs)
-
     def __len__(self) -> int:
         return len(self._bounds())
 
@@ -210,14 +196,14 @@ class TensorBatches:
             for start, stop in self._bounds():
                 yield self._inputs[start:stop].to(self.device), self._targets[start:stop].to(self.device)
             return
-        order = torch.randperm(self.rows, generator=self.shuffle).to(self._inputs.device)
+        order = torch.randperm(len(self._inputs), generator=self.shuffle).to(self._inputs.device)
         for start, stop in self._bounds():
             rows = order[start:stop]
             inputs, targets = self._inputs.index_select(0, rows), self._targets.index_select(0, rows)
             yield inputs.to(self.device), targets.to(self.device)
 
     def _bounds(self) -> list[tuple[int, int]]:
-        return batch_bounds(self.rows, self.batch_size, join_single=self.shuffle is not None)
+        return batch_bounds(len(self._inputs), self.batch_size, join_single=self.shuffle is not None)
 
 
 class LoaderBatches:
@@ -231,11 +217,6 @@ class LoaderBatches:
     def __init__(self, loader: DataLoader[Any], *, device: torch.device):
         self.loader = loader
         self.device = device
-
-    @property
-    def rows(self) -> int:
-        """Number of rows of the loader's dataset."""
-        return len(sampled(self.loader))  # type: ignore[arg-type]  # torch types datasets without a length
 
     def __len__(self) -> int:
         return len(self.loader)

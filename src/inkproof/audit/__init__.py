@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 import inkproof.audit.data
 import inkproof.audit.opening
+import inkproof.audit.order
 import inkproof.audit.split  # noqa: F401  # the checks of these files are declared as they are imported
 from inkproof.audit.catalogue import Check, Seen, catalogue, check, explain, look
 from inkproof.audit.copies import check_copies

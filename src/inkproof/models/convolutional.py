@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import nn
 
-_LARGEST_FINAL_SIDE = 4
 _SMALLEST_POOLED_SIDE = 8
-_SMALLEST_SECOND_POOLED = 10
+_SMALLEST_SIDE_POOLED_SECOND = 10  # 8×8 digits lost 0.1 points by a pool so early
+_LARGEST_FINAL_SIDE = 4
 
 
 def conv(
@@ -72,17 +72,18 @@ def strong(
     layers: list[nn.Module] = []
     for number, next_depth in enumerate(widths):
         side = min(height, width)
-        is_first, is_last = number == 0, number == max(2, len(widths) - 1)
-        keeps_size = number == 1 and (stem == "pool" or side < _SMALLEST_SECOND_POOLED)
+        is_first, is_second, is_last = number == 0, number == 1, number == len(widths) - 1
         halves = is_first and side >= 16
+        keeps_size = is_second and (stem == "pool" or side < _SMALLEST_SIDE_POOLED_SECOND)
         kernel, stride = 5 if halves else 3, 2 if halves and stem == "stride" else 1
         # The edges of digits are empty: blocks leave them out where there is room.
-        padding = 0 if halves or (number == 1 and not keeps_size and side >= 12) or (is_last and side >= 5) else 1
+        leaves_out = halves or (is_second and not keeps_size and side >= 12) or (is_last and number > 1 and side >= 5)
+        padding = 0 if leaves_out else 1
         layers.append(nn.Conv2d(depth, next_depth, kernel, stride=stride, padding=padding, bias=False))
         depth = next_depth
         height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
-        has_room = not is_first and not keeps_size and min(height, width) >= _SMALLEST_POOLED_SIDE
-        if (halves and stem == "pool") or has_room:
+        has_room = min(height, width) >= _SMALLEST_POOLED_SIDE
+        if (has_room and not is_first and not keeps_size) or (halves and stem == "pool"):
             layers.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         # Short trainings: the running statistics must follow within tens of steps.

@@ -121,6 +121,8 @@ class Learner:
         self._allow = frozenset(allow)
         self._told = {str(finding) for finding in dls.findings}
         self._told_count = 0
+        # Any: the Learner itself refuses a device that it does not know.
+        device: Any = "auto" if dls.device is None else torch.device(dls.device).type
         self._core = core.Learner(
             model,
             dls.train.to_train(),
@@ -131,7 +133,7 @@ class Learner:
             batch_size=dls.train.bs,
             seed=int(torch.randint(2**31, ())),  # so that torch.manual_seed decides order and dropout, as in fastai
             shuffle=dls.train.shuffle,
-            device="auto" if dls.device is None else torch.device(dls.device).type,  # type: ignore[arg-type]  # choose_device refuses unknown names
+            device=device,
             on_finding="record",
             allow=allow,
         )
