@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof import heads
-from inkproof import written_out as steps_written_out
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
+from inkproof.written_out import linear as linear_steps
 from inkproof.written_out import write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
@@ -86,14 +86,14 @@ def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
     rows: int, by_parts: bool, bias: bool, hidden: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared: list[bool] = []
-    by_threads = steps_written_out._by_threads
+    by_threads = linear_steps._by_threads
 
     def counted(flat: Tensor) -> Tensor | None:
         parts = by_threads(flat)
         shared.append(parts is not None)
         return parts
 
-    monkeypatch.setattr(steps_written_out, "_by_threads", counted)
+    monkeypatch.setattr(linear_steps, "_by_threads", counted)
     torch.manual_seed(1)
     x, y = torch.randn(rows, 1, 2, 3, dtype=torch.float64), torch.randint(0, 3, (rows,))
     model = net(6, *hidden, 3).double()

@@ -15,7 +15,7 @@ from inkproof.learner import Learner
 from inkproof.optimizers import set_step_values
 from inkproof.schedules import Schedule
 from inkproof.stacked import StackedNets, can_be_stacked
-from inkproof.written_out import WrittenOut
+from inkproof.written_out import LinearStep
 
 
 def can_train_together(learners: Sequence[Learner]) -> bool:
@@ -66,8 +66,9 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
     return True
 
 
-def _written_out(learner: Learner) -> WrittenOut | None:
-    return None if learner.optimizer is None else learner.stepper().written_out
+def _written_out(learner: Learner) -> LinearStep | None:
+    step = None if learner.optimizer is None else learner.stepper().written_out
+    return step if isinstance(step, LinearStep) else None
 
 
 def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:

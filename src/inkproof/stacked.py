@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out import WrittenOut
-
-_LARGE = 1e15  # as in `written_out`
+from inkproof.written_out.linear import LARGE, LinearStep
 
 
 class StackedNets:
@@ -22,7 +20,7 @@ class StackedNets:
         nets: the written-out step of each; their layers, losses and learning rates must be alike.
     """
 
-    def __init__(self, nets: Sequence[WrittenOut]):
+    def __init__(self, nets: Sequence[LinearStep]):
         self._nets = nets
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
@@ -62,10 +60,10 @@ class StackedNets:
         sums = [gradient.sum(dim=2) for gradient in gradients]
         total = torch.cat([loss, *(each.flatten() for each in sums)]).sum().abs()
         if flat.device.type == "cpu":
-            if not total.item() < _LARGE:
+            if not total.item() < LARGE:
                 return None
         else:  # asking would wait for the device: from here on it masks the updates, and the losses are NaN
-            self._broken |= ~(total < _LARGE)
+            self._broken |= ~(total < LARGE)
             for each in (*gradients, *sums):
                 each.masked_fill_(self._broken, 0.0)
             loss = loss.masked_fill(self._broken, torch.nan)
@@ -112,7 +110,7 @@ class StackedNets:
         return product.view(weight.shape[0], weight.shape[1], len(flat))
 
 
-def can_be_stacked(nets: Sequence[WrittenOut | None]) -> bool:
+def can_be_stacked(nets: Sequence[LinearStep | None]) -> bool:
     """Whether nets have a written-out step each, layers of the same sizes, and losses alike."""
     known = [net for net in nets if net is not None]
     if len(known) < len(nets) or len(known) < 2:

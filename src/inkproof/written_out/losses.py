@@ -1,0 +1,90 @@
+"""Losses and their gradients for a net's outputs, written out."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+
+from inkproof import heads
+
+LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
+them; gives the loss of each net, a mean over n rows, and n times its gradient for the outputs: the learning rate is
+divided by n in place of so many numbers. Raises a RuntimeError for targets it cannot take."""
+
+
+def known_gradient(loss: Any) -> LossGradient | None:
+    """The known gradient of a loss; None for one that only autograd can differentiate."""
+    if type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.ignore_index == -100:  # torch's default
+        return partial(_cross_entropy, smoothing=loss.label_smoothing) if loss.reduction == "mean" else None
+    if type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None:
+        return _binary_cross_entropy if loss.reduction == "mean" else None
+    smoothed = isinstance(loss, partial) and loss.func is heads.cross_entropy and not loss.args
+    if smoothed and set(loss.keywords) <= {"label_smoothing"}:
+        return partial(_cross_entropy, smoothing=loss.keywords.get("label_smoothing", 0.0))
+    known: dict[Any, LossGradient] = {
+        heads.cross_entropy: _cross_entropy,
+        F.cross_entropy: _cross_entropy,
+        heads.binary_cross_entropy: _binary_cross_entropy,
+        F.binary_cross_entropy_with_logits: _binary_cross_entropy,
+        heads.rmse_softmax: _rmse_softmax,
+    }
+    try:
+        return known.get(loss)
+    except TypeError:  # a loss that cannot be hashed is none of these
+        return None
+
+
+def _require_shape(targets: Shaped[Tensor, "..."], *shape: int) -> None:
+    """Raise a RuntimeError unless targets have this shape: operations would broadcast them, or leave rows out."""
+    if targets.shape != shape:
+        raise RuntimeError(f"the loss takes targets of shape {shape} here, not {tuple(targets.shape)}")
+
+
+def _cross_entropy(
+    outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "..."], *, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """n times its gradient is the probabilities minus the (smoothed) one-hot targets."""
+    classes, count = outputs.shape[-2:]
+    logarithms = outputs.log_softmax(dim=-2)
+    if targets.is_floating_point():  # probabilities a class
+        _require_shape(targets, count, classes)
+        wanted = targets.T * (1 - smoothing) + smoothing / classes
+        loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
+        return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
+    _require_shape(targets, count)
+    places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
+    loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(-2, -1))
+    gradient = logarithms.exp_()
+    if smoothing:
+        gradient -= smoothing / classes
+    return loss, gradient.scatter_(-2, places, smoothing - 1.0, reduce="add")
+
+
+def _binary_cross_entropy(
+    outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "..."]
+) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
+    """n times its gradient is the probability minus the target, over k."""
+    _require_shape(targets, outputs.shape[-1], outputs.shape[-2])
+    wanted = targets.T.expand_as(outputs)
+    loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
+    return loss, (outputs.sigmoid() - wanted).div_(outputs.shape[-2])
+
+
+def _rmse_softmax(
+    outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, "..."]
+) -> tuple[Tensor, Float[Tensor, "*nets classes n"]]:
+    """As `by_hand.numpy_gradients.rmse_softmax` derives it, n times."""
+    classes, count = outputs.shape[-2:]
+    _require_shape(targets, count)
+    probabilities = outputs.softmax(dim=-2)
+    difference = probabilities - F.one_hot(targets, classes).T
+    loss = difference.square().mean(dim=(-2, -1)).sqrt()
+    of_probabilities = difference / (classes * loss[..., None, None])
+    weighted = of_probabilities * probabilities
+    return loss, weighted - probabilities * weighted.sum(dim=-2, keepdim=True)

@@ -1,0 +1,141 @@
+"""The written-out step of convolutions equals autograd's, and is taken only where it is sure to."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inkproof import heads, models
+from inkproof.errors import NotFinite
+from inkproof.objective import Objective
+from inkproof.steps import StepPlan, train_step
+from inkproof.written_out import ConvolutionalStep, write_out
+
+plain = partial(torch.optim.SGD, lr=0.3)
+
+
+@pytest.fixture(autouse=True)
+def without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any processor as on those that these steps are for."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+
+def uneven() -> nn.Sequential:
+    """For images of 2×9×11; its convolutions are as odd as the step takes them."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, (2, 3), stride=2, padding=(0, 1), bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(30, 6),
+        nn.ReLU(),
+        nn.Linear(6, 3),
+    )
+
+
+def skipping() -> nn.Sequential:
+    """For images of 1×7×7; units lie between windows, and the last convolution sees more zeros than numbers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 2),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 2, stride=4),
+        nn.ReLU(),
+        nn.Conv2d(5, 3, 3, stride=2, padding=1),
+        nn.Flatten(),
+    )
+
+
+def step_of(model: nn.Module) -> ConvolutionalStep | None:
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert not step or isinstance(step, ConvolutionalStep)
+    return step
+
+
+def after_three_steps(model: nn.Module, x: Tensor, y: Tensor, *, written_out: bool) -> list[Tensor]:
+    model = copy.deepcopy(model)
+    optimizer = plain(model.parameters())
+    step = write_out(model, F.cross_entropy, optimizer) if written_out else None
+    assert isinstance(step, ConvolutionalStep) == written_out
+    objective, plan = Objective(heads.Head("classes", 3), F.cross_entropy), StepPlan(written_out=step)
+    losses = [train_step(model, objective, optimizer, x, y, precision="float32", plan=plan) for _ in range(3)]
+    return [*(parameter.detach() for parameter in model.parameters()), torch.stack(losses)]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("rows", [1, 5, 8, 32])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(uneven, (2, 9, 11)), (skipping, (1, 7, 7)), (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8))],
+)
+def test_three_steps_equal_those_of_autograd(
+    make: Callable[[], nn.Sequential], shape: tuple[int, ...], rows: int, memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    model = make().double().to(memory_format=memory_format)
+    x, y = torch.randn(rows, *shape, dtype=torch.float64), torch.randint(3, (rows,))
+    mine = after_three_steps(model, x, y, written_out=True)
+    torchs = after_three_steps(model, x, y, written_out=False)
+    for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()),  # windows that overlap ninefold
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2, padding="valid"), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2, dilation=2), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2, padding=1, padding_mode="circular"), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.AvgPool2d(2), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.BatchNorm2d(3), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.ReLU(), nn.Linear(4, 3)),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.Flatten(2)),
+        nn.Sequential(nn.Conv2d(1, 3, 3, stride=2)),
+    ],
+)
+def test_other_models_go_through_autograd(model: nn.Module) -> None:
+    assert step_of(model) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 11), (2, 9, 14), (2, 1, 11), (9, 11)])
+def test_images_that_the_layers_do_not_take_are_left_to_torch(shape: tuple[int, ...]) -> None:
+    step = step_of(uneven())
+    assert step is not None
+    y = torch.zeros(4, dtype=torch.int64)
+    assert step.step(torch.randn(4, *shape), lambda outputs: y, check_finite=True) is None
+
+
+def test_with_avx512_convolutions_are_left_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert step_of(skipping()) is not None
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert step_of(skipping()) is None
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e36])
+def test_numbers_near_the_end_of_float32_are_looked_at_before_the_update(broken: float) -> None:
+    model = uneven()
+    before = [parameter.clone() for parameter in model.parameters()]
+    optimizer = plain(model.parameters())
+    step = write_out(model, F.cross_entropy, optimizer)
+    assert step is not None
+    x, y = torch.randn(4, 2, 9, 11), torch.tensor([0, 1, 2, 0])
+    x[2, 0, 4, 4] = broken
+    assert step.step(x, lambda outputs: y, check_finite=True) is None
+    assert all(map(torch.equal, before, model.parameters()))
+    objective, plan = Objective(heads.Head("classes", 3), F.cross_entropy), StepPlan(written_out=step)
+    with pytest.raises(NotFinite):
+        train_step(model, objective, optimizer, x * x, y, precision="float32", plan=plan)
+
+
+def test_empty_batches_and_targets_that_do_not_fit_are_left_to_torch() -> None:
+    step = step_of(skipping())
+    assert step is not None
+    few = torch.zeros(3, dtype=torch.int64)
+    assert step.step(torch.randn(0, 1, 7, 7), lambda outputs: few[:0], check_finite=True) is None
+    assert step.step(torch.randn(4, 1, 7, 7), lambda outputs: few, check_finite=True) is None
