@@ -45,6 +45,26 @@ def test_sizes_are_the_published_ones() -> None:
     assert len([layer for layer in models.conv(shape, 10) if isinstance(layer, nn.Conv2d)]) == 5
     assert not any(isinstance(layer, nn.AvgPool2d) for layer in models.conv(shape, 10))
     assert parameters(models.strong(shape, 10)) == 52_570
+    assert parameters(models.strong(shape, 10, widths=(16, 32, 32, 64), pools="late")) == 38_714
+
+
+@pytest.mark.parametrize(
+    ("stem", "pools", "sides"),
+    [
+        ("stride", "early", [12, 10, 5, 3]),
+        ("stride", "late", [12, 10, 10, 3]),
+        ("pool", "early", [24, 12, 6, 4]),
+        ("pool", "late", [24, 12, 12, 4]),
+    ],
+)
+def test_the_strong_nets_convolutions_of_a_digit_have_these_sides(stem: str, pools: str, sides: list[int]) -> None:
+    seen: list[int] = []
+    model = models.strong((1, 28, 28), 10, stem=stem, pools=pools)
+    for layer in list(model)[:-2]:
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs.shape[-1]))
+    model.eval()(torch.rand(1, 1, 28, 28))
+    assert seen == sides
 
 
 def test_the_mean_image_is_the_nearest_mean_by_l1_distance() -> None:

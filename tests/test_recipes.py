@@ -58,14 +58,14 @@ def test_the_default_is_one_of_them() -> None:
         ({"optimizer": {"name": "adam", "lr": 0.1, "momentum": 0.9}}, "momentum belongs to sgd, not to adam"),
         ({"optimizer": None}, "an .optimizer. with a learning rate is needed"),
         ({"schedule": {"name": "constant", "warm_up": 0.1}}, "a constant schedule has no warm_up"),
-        ({"format_version": 5}, r"made by a newer inkproof \(format 5, known: 4\)"),
+        ({"format_version": 6}, r"made by a newer inkproof \(format 6, known: 5\)"),
         (
             {"format_version": 1, "model": {"name": "strong"}},
             r"made by an older inkproof \(format 1\), whose net 'strong' was another: train again",
         ),
         (
-            {"format_version": 3, "model": {"name": "strong"}},
-            r"\(format 3\), .*: train again; a recipe of your own takes today's with format_version = 4",
+            {"format_version": 4, "model": {"name": "strong"}},
+            r"\(format 4\), .*: train again; a recipe of your own takes today's with format_version = 5",
         ),
         ({"clean_statistics": True}, "clean_statistics are those of batch normalisation, which the model strong alone"),
         (

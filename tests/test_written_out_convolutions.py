@@ -1,7 +1,7 @@
 """The written-out step of convolutions equals autograd's, and is taken only where it is sure to."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -19,9 +19,13 @@ plain = partial(torch.optim.SGD, lr=0.3)
 
 
 @pytest.fixture(autouse=True)
-def without_avx512(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On any processor as on those that these steps are for."""
+def on_two_threads_without_avx512(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On any machine as on those that these steps are for: batches of 64 and more then have parts."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def uneven() -> nn.Sequential:
@@ -67,7 +71,7 @@ def after_three_steps(model: nn.Module, x: Tensor, y: Tensor, *, written_out: bo
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("rows", [1, 5, 8, 32])
+@pytest.mark.parametrize("rows", [1, 5, 64, 128])
 @pytest.mark.parametrize(
     ("make", "shape"),
     [(uneven, (2, 9, 11)), (skipping, (1, 7, 7)), (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8))],

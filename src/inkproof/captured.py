@@ -110,7 +110,7 @@ class CapturedStep:
 
     def _record(
         self, differentiate: Differentiate, parameters: Sequence[nn.Parameter], inputs: Tensor, labels: Tensor
-    ) -> "_Recording":
+    ) -> _Recording:
         inputs, labels = inputs.clone(), labels.clone()
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         try:

@@ -20,6 +20,7 @@ from inkproof.images import ImageSet
 from inkproof.learner import Learner
 
 _FOLDS = 4
+_WIDTHS = (16, 32, 32, 64)
 _MOVED = Deformation(rotate=10.0, scale=0.1, shear=0.1, shift=0.05, elastic=0.02)
 _SURE = 0.6
 _NOISY = 0.01
@@ -87,7 +88,7 @@ def find_label_errors(images: ImageSet, *, folds: int = _FOLDS, seed: int = 0) -
     for fold in range(folds):
         train, rest = images.subset(np.flatnonzero(part != fold)), images.subset(np.flatnonzero(part == fold))
         learner = Learner(
-            lambda: models.strong(images.shape, len(images.classes)),
+            lambda: models.strong(images.shape, len(images.classes), widths=_WIDTHS, pools="late"),
             train,
             batch_size=_BATCH,
             seed=seed,

@@ -52,6 +52,7 @@ def strong(
     widths: Sequence[int] = (16, 32, 48, 64),
     activation: Literal["relu", "silu"] = "relu",
     stem: Literal["stride", "pool"] = "stride",
+    pools: Literal["early", "late"] = "early",
 ) -> nn.Sequential:
     """A small net with batch normalisation that is near the best known for its cost.
 
@@ -65,8 +66,10 @@ def strong(
         outputs: numbers given for each image.
         widths: channels of the blocks, first to last.
         activation: "silu" (x times its sigmoid; Elfwing et al. 2017) takes 5 % longer than "relu" and ends higher.
-        stem: how the first block halves images of 16 pixels and more: by "stride", or by a "pool" after it, with the
-            second block as large as the first, at more than twice the cost: for long trainings.
+        stem: how the first block halves images of 16 pixels and more: by "stride", or by a "pool" after it, at more
+            than twice the cost: for long trainings.
+        pools: from the second block on, "early", or from the third on, "late", which costs a sixth more: for longer
+            trainings.
     """
     depth, height, width = shape
     layers: list[nn.Module] = []
@@ -74,10 +77,10 @@ def strong(
         side = min(height, width)
         is_first, is_second, is_last = number == 0, number == 1, number == len(widths) - 1
         halves = is_first and side >= 16
-        keeps_size = is_second and (stem == "pool" or side < _SMALLEST_SIDE_POOLED_SECOND)
+        keeps_size = is_second and (pools == "late" or side < _SMALLEST_SIDE_POOLED_SECOND)
         kernel, stride = 5 if halves else 3, 2 if halves and stem == "stride" else 1
         # The edges of digits are empty: blocks leave them out where there is room.
-        leaves_out = halves or (is_second and not keeps_size and side >= 12) or (is_last and number > 1 and side >= 5)
+        leaves_out = halves or (is_second and stem == "stride" and side >= 12) or (is_last and number > 1 and side >= 5)
         padding = 0 if leaves_out else 1
         layers.append(nn.Conv2d(depth, next_depth, kernel, stride=stride, padding=padding, bias=False))
         depth = next_depth

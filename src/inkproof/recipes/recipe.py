@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inkproof.errors import InputError
 
-FORMAT_VERSION: Literal[4] = 4  # 1 to 3: other nets `strong`
+FORMAT_VERSION: Literal[5] = 5  # 1 to 4: other nets `strong`
 
 
 class _Data(BaseModel):
@@ -66,6 +66,7 @@ class StrongModel(_Data):
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32, 48, 64), min_length=1)
     activation: Literal["relu", "silu"] = "relu"
     stem: Literal["stride", "pool"] = "stride"
+    pools: Literal["early", "late"] = "early"
 
 
 LossName = Literal[
@@ -136,7 +137,7 @@ class Recipe(_Data):
     recipe serves 1,797 images and 60,000.
     """
 
-    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4, 5] = FORMAT_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
     summary: str = ""
     model: Annotated[Model, Field(discriminator="name")]

@@ -17,6 +17,7 @@ from inkproof.written_out.losses import LossGradient
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
+_IMAGES = 32  # of a part: with fewer the rows that are gathered are short
 
 
 class ConvolutionalStep:
@@ -26,6 +27,9 @@ class ConvolutionalStep:
         layers: first to last, as `can_be_gathered` takes them.
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
+
+    Attributes:
+        layers, optimizer, loss_gradient: as given.
     """
 
     def __init__(self, layers: Sequence[Layer], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient):
@@ -42,7 +46,7 @@ class ConvolutionalStep:
     ) -> Float[Tensor, ""] | None:
         """As `LinearStep.step`, for images (n, channels, height, width)."""
         count = inputs.shape[0]
-        parts = math.gcd(count, _PARTS * torch.get_num_threads())
+        parts = _parts(count)
         windows = windows_of(self.layers, tuple(inputs.shape[1:]), parts) if count else None
         if windows is None:
             return None
@@ -54,7 +58,7 @@ class ConvolutionalStep:
             loss, gradient = self.loss_gradient(rows, targets)
         except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
             return None
-        gradients = self._backward(gradient.view(-1, parts, count // parts).transpose(0, 1), seen, windows)
+        gradients = self._backward(gradient.reshape(-1, parts, count // parts).transpose(0, 1), seen, windows)
         sums = [gradient.sum(dim=(0, 2)) for gradient in gradients]
         # A number that is not finite, anywhere before this step, is not finite in these sums either.
         if check_finite and not abs(torch.cat([loss.view(1), *sums]).sum().item()) < LARGE:
@@ -97,6 +101,11 @@ class ConvolutionalStep:
                 of_inputs = where.add_up(of_inputs.view(-1, hidden.shape[2])).view_as(hidden)
             gradients.append(relu_backward(of_inputs, hidden, 0).view(len(hidden), len(self._weights[at - 1]), -1))
         return gradients[::-1]
+
+
+def _parts(images: int) -> int:
+    """How many equal parts a batch is computed in."""
+    return math.gcd(images, max(1, min(_PARTS * torch.get_num_threads(), images // _IMAGES)))
 
 
 def _over_zeros(values: Float[Tensor, "parts features n"]) -> Float[Tensor, "parts features+1 n"]:
