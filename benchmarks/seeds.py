@@ -28,6 +28,7 @@ import torch
 from inkproof import ImageSet
 from inkproof.recipes import load_recipe
 from inkproof.recipes.building import build_learner, build_schedule
+from inkproof.runtime import DeviceName
 from inkproof.seeds import can_train_together, train_together
 
 RECIPES = ("linear-cross-entropy", "hidden-cross-entropy")
@@ -75,9 +76,13 @@ def compare_processes(rounds: int) -> None:
     print(f"the number of threads alone moves the weights of one seed by {moved:.0%} of their size")
 
 
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=lambda text: [int(count) for count in text.split(",")], default=[16])
+    parser.add_argument("--seeds", type=numbers, default=[16], help="how many, with commas between")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -98,30 +103,31 @@ def main() -> None:
     print(f"{platform.platform()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name in RECIPES:
         for seeds in options.seeds:
-            one, every = compare_with_one(name, train, valid, seeds, options)
+            one, every = compare_with_one(
+                name, train, valid, seeds, rounds=options.rounds, epochs=options.epochs, device=options.device
+            )
             print(f"{name:22} one {one:.3f} s an epoch, {seeds} seeds {every:.3f} s: {every / one:.2f} times one")
 
 
 def compare_with_one(
-    name: str, train: ImageSet, valid: ImageSet, seeds: int, options: argparse.Namespace
+    name: str, train: ImageSet, valid: ImageSet, seeds: int, *, rounds: int, epochs: int, device: DeviceName
 ) -> tuple[float, float]:
     """Median seconds an epoch of one seed and of all, taking turns."""
     recipe = load_recipe(name)
     schedule = build_schedule(recipe)
     allow = ["labels-unrelated-to-images", "loss-stands-still"]
     ones, alls = [], []
-    for _ in range(options.rounds + 1):
+    for _ in range(rounds + 1):
         learners = [
-            build_learner(recipe, train, valid, seed=seed, device=options.device, allow=allow)
-            for seed in range(seeds + 1)
+            build_learner(recipe, train, valid, seed=seed, device=device, allow=allow) for seed in range(seeds + 1)
         ]
         started = time.perf_counter()
-        list(learners[-1].epochs(options.epochs, schedule))
-        ones.append((time.perf_counter() - started) / options.epochs)
+        list(learners[-1].epochs(epochs, schedule))
+        ones.append((time.perf_counter() - started) / epochs)
         assert can_train_together(learners[:-1])
         started = time.perf_counter()
-        assert train_together(learners[:-1], options.epochs, schedule)
-        alls.append((time.perf_counter() - started) / options.epochs)
+        assert train_together(learners[:-1], epochs, schedule)
+        alls.append((time.perf_counter() - started) / epochs)
     return statistics.median(ones[1:]), statistics.median(alls[1:])
 
 

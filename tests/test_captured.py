@@ -102,6 +102,33 @@ def test_a_step_is_captured_anew_where_other_parameters_are_trained() -> None:
     assert len(recorded) == 2
 
 
+def test_a_step_is_captured_anew_where_parameters_or_a_batch_lie_elsewhere_or_are_of_another_type() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    inputs, labels = BATCHES[0]
+    recorded = []
+
+    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
+        recorded.append(1)
+        return recorder(model)(function)
+
+    plan, optimizer = StepPlan(captured=CapturedStep(model, capture)), torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(inputs: Tensor) -> None:
+        train_step(model, OBJECTIVE, optimizer, inputs, labels, precision="float32", plan=plan)
+
+    step(inputs)
+    weight = model.get_parameter("1.weight")
+    weight.data = weight.data.clone()  # as `model.cpu()` and `model.cuda()` do
+    step(inputs)
+    assert len(recorded) == 2
+    with (
+        pytest.warns(UserWarning, match="without a captured graph"),
+        pytest.raises(RuntimeError, match="same dtype"),
+    ):
+        step(inputs.double())  # which a linear layer refuses, and a copy to where float32 lies would not
+    assert len(recorded) == 3
+
+
 def test_each_of_four_shapes_is_captured_once_and_further_ones_are_computed_as_usual() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     recorded = []

@@ -120,6 +120,11 @@ def tied(model: nn.Sequential) -> nn.Module:
     return nn.Sequential(model[1], nn.ReLU(), model[1])
 
 
+def listened_to(loss: nn.Module) -> nn.Module:
+    loss.register_forward_hook(lambda *_: None)
+    return loss
+
+
 class Own(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * 2
@@ -135,6 +140,7 @@ class Own(nn.Linear):
         (nn.Sequential(nn.Linear(6, 4), nn.Sigmoid(), nn.Linear(4, 3)), F.cross_entropy, plain),
         (nn.Sequential(nn.Linear(6, 4), nn.ReLU()), F.cross_entropy, plain),
         (net(6, 3), lambda p, y: F.cross_entropy(p, y) + p.square().mean(), plain),
+        (net(6, 3), listened_to(nn.CrossEntropyLoss()), plain),
         (net(6, 3), nn.CrossEntropyLoss(weight=torch.ones(3)), plain),
         (net(6, 3), nn.CrossEntropyLoss(reduction="sum"), plain),
         (net(6, 3), nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), plain),
@@ -165,6 +171,22 @@ def test_fewer_targets_than_rows_are_left_to_torch(loss: Any, outputs: int, targ
     assert step is not None
     assert step.step(torch.randn(5, 6), lambda outputs: targets[:rows], check_finite=True) is None
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets"),
+    [
+        (F.cross_entropy, 3, CLASSES.int()),
+        (F.cross_entropy, 3, torch.rand(5, 3, dtype=torch.float64)),
+        (heads.rmse_softmax, 3, CLASSES.int()),
+        (F.binary_cross_entropy_with_logits, 1, ONES.double()),
+    ],
+)
+def test_targets_of_another_type_are_left_to_torch(loss: Any, outputs: int, targets: Tensor) -> None:
+    model = net(6, outputs)
+    step = write_out(model, loss, plain(model.parameters()))
+    assert step is not None
+    assert step.step(torch.randn(5, 6), lambda outputs: targets, check_finite=True) is None
 
 
 @pytest.mark.parametrize("check_finite", [True, False])
@@ -199,6 +221,25 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
     objective, plan = Objective(heads.Head("classes", 3), F.cross_entropy), StepPlan(written_out=step)
     with pytest.raises(NotFinite):
         train_step(model, objective, optimizer, x * x, CLASSES, precision="float32", plan=plan)
+
+
+@pytest.mark.parametrize("hidden", [(), (4,)])
+def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_before_the_update(
+    hidden: tuple[int, ...],
+) -> None:
+    model = net(6, *hidden, 3)
+    with torch.no_grad():
+        model[1].weight[:, 0] = -1.0 if hidden else torch.tensor([1.0, 0.5, -1.0])
+    before = [parameter.clone() for parameter in model.parameters()]
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, linear_steps.LinearStep)
+    x, y = torch.randn(5, 6), torch.zeros(5, dtype=torch.int64)
+    x[2, 0] = float("inf")
+    if hidden:
+        assert torch.isfinite(model(x)).all()
+    assert step.step(x, lambda outputs: y, check_finite=True) is None
+    assert StackedNets([step, step]).step(x, y, 0.3) is None
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:

@@ -19,7 +19,7 @@ plain = partial(torch.optim.SGD, lr=0.3)
 
 
 @pytest.fixture(autouse=True)
-def on_two_threads_without_avx512(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def on_two_threads_with_avx2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On any machine as on those that these steps are for: batches of 64 and more then have parts."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     before = torch.get_num_threads()
@@ -54,6 +54,20 @@ def skipping() -> nn.Sequential:
     )
 
 
+def ending_in_maps() -> nn.Sequential:
+    """For images of 1×9×9: three outputs are one channel of one row and three columns."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 1, (2, 1), stride=(4, 2)), nn.Flatten()
+    )
+
+
+def with_a_weight_laid_out_by_columns() -> nn.Sequential:
+    """For images of 1×7×7."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3))
+    model[3].weight = nn.Parameter(torch.randn(27, 3).T)
+    return model
+
+
 def step_of(model: nn.Module) -> ConvolutionalStep | None:
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
     assert not step or isinstance(step, ConvolutionalStep)
@@ -74,7 +88,13 @@ def after_three_steps(model: nn.Module, x: Tensor, y: Tensor, *, written_out: bo
 @pytest.mark.parametrize("rows", [1, 5, 64, 128])
 @pytest.mark.parametrize(
     ("make", "shape"),
-    [(uneven, (2, 9, 11)), (skipping, (1, 7, 7)), (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8))],
+    [
+        (uneven, (2, 9, 11)),
+        (skipping, (1, 7, 7)),
+        (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8)),
+        (ending_in_maps, (1, 9, 9)),
+        (with_a_weight_laid_out_by_columns, (1, 7, 7)),
+    ],
 )
 def test_three_steps_equal_those_of_autograd(
     make: Callable[[], nn.Sequential], shape: tuple[int, ...], rows: int, memory_format: torch.memory_format
@@ -107,6 +127,14 @@ def test_other_models_go_through_autograd(model: nn.Module) -> None:
     assert step_of(model) is None
 
 
+def test_images_whose_windows_are_many_are_left_to_onednn() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 2, stride=2), nn.Flatten())
+    step, y = step_of(model), torch.zeros(4, dtype=torch.int64)
+    assert step is not None
+    assert step.step(torch.randn(4, 1, 88, 88), lambda outputs: y, check_finite=True) is not None
+    assert step.step(torch.randn(4, 1, 92, 92), lambda outputs: y, check_finite=True) is None
+
+
 @pytest.mark.parametrize("shape", [(3, 9, 11), (2, 9, 14), (2, 1, 11), (9, 11)])
 def test_images_that_the_layers_do_not_take_are_left_to_torch(shape: tuple[int, ...]) -> None:
     step = step_of(uneven())
@@ -115,9 +143,11 @@ def test_images_that_the_layers_do_not_take_are_left_to_torch(shape: tuple[int, 
     assert step.step(torch.randn(4, *shape), lambda outputs: y, check_finite=True) is None
 
 
-def test_with_avx512_convolutions_are_left_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_processors_where_it_was_not_measured_convolutions_are_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert step_of(skipping()) is not None
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert step_of(skipping()) is None
 
 
@@ -136,6 +166,19 @@ def test_numbers_near_the_end_of_float32_are_looked_at_before_the_update(broken:
     objective, plan = Objective(heads.Head("classes", 3), F.cross_entropy), StepPlan(written_out=step)
     with pytest.raises(NotFinite):
         train_step(model, objective, optimizer, x * x, y, precision="float32", plan=plan)
+
+
+def test_an_infinite_pixel_that_relu_hides_is_seen_before_the_update() -> None:
+    model = with_a_weight_laid_out_by_columns()
+    nn.init.constant_(model[0].weight, -1.0)
+    before = [parameter.clone() for parameter in model.parameters()]
+    step, y = step_of(model), torch.tensor([0, 1, 2, 0])
+    assert step is not None
+    x = torch.rand(4, 1, 7, 7)
+    x[2, 0, 3, 3] = float("inf")
+    assert torch.isfinite(model(x)).all()
+    assert step.step(x, lambda outputs: y, check_finite=True) is None
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_empty_batches_and_targets_that_do_not_fit_are_left_to_torch() -> None:

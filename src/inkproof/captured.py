@@ -64,8 +64,8 @@ class CapturedStep:
         self._model = model
         self._capture = capture or _capture_on_cuda
         self._failed = False
-        self._recorded_for: tuple[list[int], list[tuple[int, bool]]] | None = None
-        self._recorded: dict[tuple[torch.Size, torch.Size], _Recording] = {}  # by the shapes of inputs and labels
+        self._recorded_for: list[tuple[int, ...]] | None = None
+        self._recorded: dict[tuple[torch.Size | torch.dtype, ...], _Recording] = {}  # by the form of a batch
 
     def __call__(
         self,
@@ -76,18 +76,19 @@ class CapturedStep:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n ..."]]:
         """Loss and outputs of a batch; gradients in the parameters' `grad` and outputs stand until the next call.
 
-        The first call for a shape captures, and those with other parameters or layers capture again. From the fifth
-        shape on, shapes are computed as usual, and so is all from then on where something cannot be captured, with a
-        warning.
+        The first call for a shape (and dtypes) captures; other layers, parameters or places of their numbers are
+        captured again. From the fifth shape on, shapes are computed as usual, and so is all from then on where
+        something cannot be captured, with a warning.
         """
         if self._failed:
             return differentiate(inputs, labels)
-        modules = [id(module) for module in self._model.modules()]
-        now = modules, [(id(parameter), parameter.requires_grad) for parameter in parameters]
+        now = [(id(module),) for module in self._model.modules()]
+        now += [(id(parameter), parameter.data_ptr(), parameter.requires_grad) for parameter in parameters]
         if now != self._recorded_for:
             self._recorded.clear()
             self._recorded_for = now
-        recording = self._recorded.get((inputs.shape, labels.shape))
+        form = inputs.shape, inputs.dtype, labels.shape, labels.dtype
+        recording = self._recorded.get(form)
         if recording is None:
             if len(self._recorded) == _MOST_SHAPES:
                 return differentiate(inputs, labels)
@@ -99,7 +100,7 @@ class CapturedStep:
                 reason = next(iter(str(cause).splitlines()), type(cause).__name__)
                 warnings.warn(f"training without a captured graph, which is slower: {reason}", stacklevel=2)
                 return differentiate(inputs, labels)
-            self._recorded[inputs.shape, labels.shape] = recording
+            self._recorded[form] = recording
         recording.inputs.copy_(inputs)
         recording.labels.copy_(labels)
         recording.replay()

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out.linear import LARGE, LinearStep
+from inkproof.written_out.linear import LinearStep
+from inkproof.written_out.overflow import LARGE, sum_of_step
 
 
 class StackedNets:
@@ -58,7 +59,7 @@ class StackedNets:
             gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
         gradients.reverse()
         sums = [gradient.sum(dim=2) for gradient in gradients]
-        total = torch.cat([loss, *(each.flatten() for each in sums)]).sum().abs()
+        total = sum_of_step(flat, loss, sums).abs()
         if flat.device.type == "cpu":
             if not total.item() < LARGE:
                 return None

@@ -58,8 +58,9 @@ def strong(
 
     Blocks of convolution (no bias) → max-pool → batch normalisation → activation, then one linear layer. Images of 16
     pixels and more start with a 5×5 convolution that halves them, smaller ones with a 3×3 that does not; later blocks
-    pool while 8 pixels a side are left, the second while there are 10. With four blocks and 28×28 images it has 53,000
-    parameters. Pooling before normalisation costs a quarter of the other order and is equal, since both are monotone.
+    pool while their convolution leaves 8 pixels a side, the second if it gets 10. With four blocks and 28×28 images it
+    has 53,000 parameters. Pooling before normalisation costs a quarter of the other order and is equal, since both are
+    monotone.
 
     Args:
         shape: (channels, height, width) of the images.

@@ -16,7 +16,7 @@ from inkproof.optimizers import is_plain_sgd
 from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
-from inkproof.written_out.windows import Layer, can_be_gathered
+from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = ["ConvolutionalStep", "LinearStep", "LossGradient", "WrittenOut", "write_out"]
 
@@ -28,7 +28,16 @@ _CONVOLUTIONAL = re.compile("c(rc)*(f|(rf|fr)l(rl)*)")
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
-    """The written-out step of a model, where it has one: without hooks, all of it trained."""
+    """The written-out step of a model, where it has one: without hooks, all of it trained.
+
+    Args:
+        model: one linear layer, or an `nn.Sequential` of linear layers, convolutions, ReLU and flattening.
+        loss: as a training calls it.
+        optimizer: of the model's parameters.
+
+    Returns:
+        The step; None for all that autograd must compute.
+    """
     parts = list(model) if type(model) is nn.Sequential else [model]
     order = "".join(_LETTERS.get(type(part), "?") for part in parts)
     layers = [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)]
@@ -41,7 +50,7 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if _LINEAR.fullmatch(order) and all(a.out_features == b.in_features for a, b in pairwise(linear)):
         return LinearStep(linear, optimizer, gradient, flatten=order.startswith("f"))
-    if _CONVOLUTIONAL.fullmatch(order) and can_be_gathered(layers):
+    if _CONVOLUTIONAL.fullmatch(order) and is_worth_gathering(layers):
         return ConvolutionalStep(layers, optimizer, gradient)
     return None
 

@@ -1,8 +1,8 @@
 """The step of small convolutions: each a product of its weights with the windows of all images, images innermost.
 
 A window is gathered as rows of as many numbers as there are images, so that gathering, and adding up the gradients of
-windows that overlap, copies whole rows. oneDNN's kernels are made for many channels and small strides: without AVX-512
-the step of the ladder's net takes them 2.4 times as long (2 cores of an AMD EPYC, November 2026).
+windows that overlap, copies whole rows. oneDNN's kernels are made for many channels and small strides: the step of the
+ladder's net takes them 2.4 times as long with AVX2, 1.5 times with AVX-512 (2 cores of an AMD EPYC, November 2026).
 """
 
 import math
@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out.linear import LARGE, relu_backward
+from inkproof.written_out.linear import relu_backward
 from inkproof.written_out.losses import LossGradient
+from inkproof.written_out.overflow import LARGE, sum_of_step
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
@@ -24,7 +25,7 @@ class ConvolutionalStep:
     """One training step of convolutions, then perhaps linear layers, with ReLU between, a known loss and plain SGD.
 
     Args:
-        layers: first to last, as `can_be_gathered` takes them.
+        layers: first to last, such as `is_worth_gathering` is true of.
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
 
@@ -52,16 +53,16 @@ class ConvolutionalStep:
             return None
         images = inputs.reshape(parts, count // parts, -1).mT
         seen, gathered, outputs = self._forward(images, windows)
-        rows = outputs.transpose(0, 1).reshape(-1, count)
+        rows = outputs.view(parts, -1, count // parts).transpose(0, 1).reshape(-1, count)
         targets = to_targets(rows.T)
         try:
             loss, gradient = self.loss_gradient(rows, targets)
-        except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
-            return None
-        gradients = self._backward(gradient.reshape(-1, parts, count // parts).transpose(0, 1), seen, windows)
+        except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out
+            return None  # autograd's to judge
+        gradient = gradient.view(-1, parts, count // parts).transpose(0, 1).reshape(outputs.shape)
+        gradients = self._backward(gradient, seen, windows)
         sums = [gradient.sum(dim=(0, 2)) for gradient in gradients]
-        # A number that is not finite, anywhere before this step, is not finite in these sums either.
-        if check_finite and not abs(torch.cat([loss.view(1), *sums]).sum().item()) < LARGE:
+        if check_finite and not abs(sum_of_step(inputs, loss, sums).item()) < LARGE:
             return None
         lr = self.optimizer.param_groups[0]["lr"] / count  # for gradients that are n times theirs
         for weight, bias, taps, gradient, total in zip(
@@ -90,7 +91,7 @@ class ConvolutionalStep:
         return seen, gathered, outputs
 
     def _backward(
-        self, gradient: Float[Tensor, "parts outputs n"], seen: list[Tensor], windows: Sequence[Windows | None]
+        self, gradient: Float[Tensor, "parts outputs _"], seen: list[Tensor], windows: Sequence[Windows | None]
     ) -> list[Float[Tensor, "parts units places"]]:
         """The gradient for each layer's outputs, first to last."""
         gradients = [gradient]
@@ -118,4 +119,4 @@ def _over_zeros(values: Float[Tensor, "parts features n"]) -> Float[Tensor, "par
 
 def _in_memory(weight: Shaped[Tensor, "outputs ..."]) -> Shaped[Tensor, "outputs ..."]:
     """Weights with their dimensions in the order in which they lie in memory, channels first or last."""
-    return weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)
+    return weight if weight.ndim == 2 or weight.is_contiguous() else weight.permute(0, 2, 3, 1)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from inkproof.runtime import one_thread
 from inkproof.written_out.losses import LossGradient
+from inkproof.written_out.overflow import LARGE, sum_of_step
 
-LARGE = 1e15  # float32 ends at 3e38: the product of two norms below this is finite
 _SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
 _FEW = 16  # outputs: with more, adding up the parts' gradients takes longer than sharing rows out saves
 _ROWS = 64  # of a batch: a thread with fewer gets no part of its own
@@ -77,6 +77,7 @@ class LinearStep:
             outputs = _layer(weights[0], biases[0], flat.T)
         else:
             outputs = _layer_by_parts(weights[0], biases[0], parts)
+        entering = outputs.sum() if check_finite else None
         hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
             for weight, _, bias in self._upper:
@@ -85,17 +86,14 @@ class LinearStep:
             targets = to_targets(outputs.T)
             try:
                 loss, gradient = self.loss_gradient(outputs, targets)
-            except (
-                RuntimeError
-            ):  # targets that this loss cannot take, or marks of rows to leave out: autograd's to judge
-                return None
+            except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out
+                return None  # autograd's to judge
             gradients = [gradient]
             for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
                 gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
             gradients.reverse()
             sums = [gradient.sum(dim=1, keepdim=True) for gradient in gradients]
-            # A number that is not finite, in any net before this step, is not finite in these sums either.
-            if check_finite and not abs(torch.cat([loss.view(1, 1), *sums]).sum().item()) < LARGE:
+            if entering is not None and not abs(sum_of_step(entering, loss, sums).item()) < LARGE:
                 return None
             lr = self.optimizer.param_groups[0]["lr"] / flat.shape[0]  # for gradients that are n times theirs
             for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from inkproof import heads
+from inkproof.hooks import has_hooks
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
@@ -17,7 +19,13 @@ divided by n in place of so many numbers. Raises a RuntimeError for targets it c
 
 
 def known_gradient(loss: Any) -> LossGradient | None:
-    """The known gradient of a loss; None for one that only autograd can differentiate."""
+    """The loss with its gradient, for a loss that is known and has no hooks; None for all others.
+
+    Args:
+        loss: a function of `inkproof.heads` or `torch.nn.functional`, or a module of `torch.nn`.
+    """
+    if isinstance(loss, nn.Module) and has_hooks(loss):
+        return None
     if type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.ignore_index == -100:  # torch's default
         return partial(_cross_entropy, smoothing=loss.label_smoothing) if loss.reduction == "mean" else None
     if type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None:
@@ -38,10 +46,10 @@ def known_gradient(loss: Any) -> LossGradient | None:
         return None
 
 
-def _require_shape(targets: Shaped[Tensor, "..."], *shape: int) -> None:
-    """Raise a RuntimeError unless targets have this shape: operations would broadcast them, or leave rows out."""
-    if targets.shape != shape:
-        raise RuntimeError(f"the loss takes targets of shape {shape} here, not {tuple(targets.shape)}")
+def _require(targets: Shaped[Tensor, "..."], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise a RuntimeError for other targets: operations here would broadcast or convert them, or leave rows out."""
+    if targets.shape != shape or targets.dtype != dtype:
+        raise RuntimeError(f"the loss takes {dtype} {shape} here, not {targets.dtype} {tuple(targets.shape)}")
 
 
 def _cross_entropy(
@@ -51,11 +59,11 @@ def _cross_entropy(
     classes, count = outputs.shape[-2:]
     logarithms = outputs.log_softmax(dim=-2)
     if targets.is_floating_point():  # probabilities a class
-        _require_shape(targets, count, classes)
+        _require(targets, (count, classes), outputs.dtype)
         wanted = targets.T * (1 - smoothing) + smoothing / classes
         loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
         return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
-    _require_shape(targets, count)
+    _require(targets, (count,), torch.int64)
     places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
     loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
     if smoothing:
@@ -67,21 +75,21 @@ def _cross_entropy(
 
 
 def _binary_cross_entropy(
-    outputs: Float[Tensor, "*nets k n"], targets: Float[Tensor, "..."]
+    outputs: Float[Tensor, "*nets k n"], targets: Shaped[Tensor, "..."]
 ) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
     """n times its gradient is the probability minus the target, over k."""
-    _require_shape(targets, outputs.shape[-1], outputs.shape[-2])
+    _require(targets, (outputs.shape[-1], outputs.shape[-2]), outputs.dtype)
     wanted = targets.T.expand_as(outputs)
     loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
     return loss, (outputs.sigmoid() - wanted).div_(outputs.shape[-2])
 
 
 def _rmse_softmax(
-    outputs: Float[Tensor, "*nets classes n"], targets: Int64[Tensor, "..."]
+    outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "..."]
 ) -> tuple[Tensor, Float[Tensor, "*nets classes n"]]:
     """As `by_hand.numpy_gradients.rmse_softmax` derives it, n times."""
     classes, count = outputs.shape[-2:]
-    _require_shape(targets, count)
+    _require(targets, (count,), torch.int64)
     probabilities = outputs.softmax(dim=-2)
     difference = probabilities - F.one_hot(targets, classes).T
     loss = difference.square().mean(dim=(-2, -1)).sqrt()

@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-_OVERLAP = 4  # windows that see a pixel: with more, gathering them costs more than oneDNN loses
+# Where gathering windows costs less than oneDNN loses, as measured (a step of the ladder's net takes 0.4 of oneDNN's
+# time with AVX2, 0.65 with AVX-512; one that gathers 7,000 numbers for an image 0.83, 9,000 from 1.05 to 1.15).
+_MEASURED_ON = ("AVX2", "AVX512")
+_OVERLAP = 4  # windows that see a pixel
+_MOST_NUMBERS = 8_000  # gathered for an image by one layer
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -20,13 +24,13 @@ class Windows:
     """Where a convolution's windows lie in its inputs, for the parts of a batch one behind the other.
 
     Args:
-        positions: of a window, down and across.
-        rows: for each part, tap and position the row of the inputs over their zeros.
+        counts: of windows, down and across.
+        rows: for each part, tap and window the row of the inputs over their zeros.
         uses: the places in `rows` that hold each input, input by input.
         starts: where each input's begin in `uses`.
     """
 
-    positions: tuple[int, int]
+    counts: tuple[int, int]
     rows: Int64[Tensor, " places"]
     uses: Int64[Tensor, " uses"]
     starts: Int64[Tensor, " inputs"]
@@ -40,10 +44,9 @@ class Windows:
         return F.embedding_bag(self.uses, gradient, self.starts, mode="sum")
 
 
-def can_be_gathered(layers: Sequence[Layer]) -> bool:
-    """Whether convolutions are of a kind whose windows are worth gathering on this processor."""
-    # With AVX-512 oneDNN took 5.5 ms for a step of the ladder's net, an earlier form of this one 9.6.
-    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+def is_worth_gathering(layers: Sequence[Layer]) -> bool:
+    """Whether this processor gains by gathering the windows of these convolutions, where images are small."""
+    if torch.backends.cpu.get_cpu_capability() not in _MEASURED_ON:
         return False
     return all(_is_plain(layer) for layer in layers if isinstance(layer, nn.Conv2d))
 
@@ -56,7 +59,15 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 
 
 def windows_of(layers: Sequence[Layer], shape: tuple[int, ...], parts: int) -> list[Windows | None] | None:
-    """The windows of each layer, None for a linear one; None in all where the layers do not take such images."""
+    """The windows of each layer, None for a linear one; None in all where the layers do not take such images.
+
+    None too where a layer's windows are so many that gathering them would take longer than it saves.
+
+    Args:
+        layers: as `is_worth_gathering` wants them.
+        shape: (channels, height, width) of the images.
+        parts: of a batch.
+    """
     windows: list[Windows | None] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
@@ -73,7 +84,7 @@ def windows_of(layers: Sequence[Layer], shape: tuple[int, ...], parts: int) -> l
             if where is None:
                 return None
             windows.append(where)
-            shape = (layer.out_channels, *where.positions)
+            shape = (layer.out_channels, *where.counts)
     return windows
 
 
@@ -86,13 +97,15 @@ def _windows(
     channels_last: bool,
     parts: int,
 ) -> Windows | None:
-    """The windows of a convolution over images of a shape; None where they are smaller than one."""
-    assert not isinstance(padding, str), "`can_be_gathered` refuses these"
+    """The windows of a convolution over images of a shape; None where they are smaller than one, or too many."""
+    assert not isinstance(padding, str), "`is_worth_gathering` refuses these"
     count = math.prod(shape)
     image = F.pad(torch.arange(count).view(shape), (padding[1], padding[1], padding[0], padding[0]), value=count)
     if image.shape[1] < kernel[0] or image.shape[2] < kernel[1]:
         return None
     windows = image.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # channel, row, column, tap
+    if windows.numel() > _MOST_NUMBERS:
+        return None
     rows = windows.permute((3, 4, 0, 1, 2) if channels_last else (0, 3, 4, 1, 2)).flatten()
     times = rows.bincount(minlength=count + 1)[:count]
     uses = rows.argsort(stable=True)[: times.sum()]  # those of the zeros are last
