@@ -53,16 +53,25 @@ class Deformation:
         """
         count, _, height, width = images.shape
         with one_thread():  # waking sixteen for a sine of 128 numbers takes 2 ms, longer than a GPU's whole step
-            maps = self._affine(count, generator)
-        affine = _beside(images, maps).view(count, 1, 1, 2, 3)
-        rows, columns = (_pixel_centres(size, images.device, images.dtype) for size in (height, width))
-        grid = affine[..., 2] + affine[..., 0] * columns.view(-1, 1) + affine[..., 1] * rows.view(-1, 1, 1)
-        if self.elastic:
-            knots = _beside(images, torch.randn(count, 2, self.knots, self.knots, generator=generator))
-            down, right = (_bicubic_weights(self.knots, size, images.device, images.dtype) for size in (height, width))
-            field = torch.einsum("yi,ncij,xj->nyxc", down, knots, right)
-            grid = grid + field * (2 * self.elastic)  # the grid's unit is half a side
+            coefficients = _beside(images, self._coefficients(count, generator))
+        knots = coefficients.shape[-1] - 2
+        rows, columns = (_basis(knots, size, images.device, images.dtype) for size in (height, width))
+        along_rows = (coefficients @ columns.T).permute(0, 2, 3, 1).reshape(count, knots + 2, 2 * width)
+        grid = (rows @ along_rows).view(count, height, width, 2)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def _coefficients(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 2 terms terms"]:
+        """Of the coordinates to read from, in the products of a term of the rows and one of the columns (`_basis`)."""
+        maps = self._affine(count, generator)
+        knots = self.knots if self.elastic else 0
+        coefficients = torch.zeros(count, 2, knots + 2, knots + 2)
+        if knots:
+            displacements = torch.randn(count, 2, knots, knots, generator=generator)
+            coefficients[..., :knots, :knots] = displacements * (2 * self.elastic)  # the unit is half a side
+        coefficients[..., knots, knots + 1] = maps[..., 0]
+        coefficients[..., knots + 1, knots] = maps[..., 1]
+        coefficients[..., knots, knots] = maps[..., 2]
+        return coefficients
 
     def _affine(self, count: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
         """One map from output to input coordinates an image, in units of half a side."""
@@ -80,17 +89,19 @@ def _beside(images: Tensor, drawn: Float[Tensor, "..."]) -> Float[Tensor, "..."]
 
 
 @cache
-def _pixel_centres(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, " size"]:
-    """Where pixels stand between -1 and 1, as `F.affine_grid` without aligned corners has it."""
-    return ((2 * torch.arange(size) + 1) / size - 1).to(device, dtype)
+def _basis(knots: int, size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size terms"]:
+    """What each knot adds to each pixel of a bicubic upsampling, 1, and where the pixel stands between -1 and 1.
 
-
-@cache
-def _bicubic_weights(knots: int, size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size knots"]:
-    """What each knot adds to each pixel of a bicubic upsampling: two products with it take a fifth of torch's time."""
-    unit = torch.eye(knots).view(knots, 1, knots, 1)
-    weights = F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True).view(knots, size).T
-    return weights.contiguous().to(device, dtype)
+    Affine and elastic part then come of the same two products, which take a fifth of torch's upsampling alone. Pixels
+    stand as `F.affine_grid` without aligned corners has them.
+    """
+    centres = (2 * torch.arange(size) + 1) / size - 1
+    terms = [torch.ones(size, 1), centres.unsqueeze(1)]
+    if knots:
+        unit = torch.eye(knots).view(knots, 1, knots, 1)
+        upsampled = F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True)
+        terms.insert(0, upsampled.view(knots, size).T)
+    return torch.cat(terms, dim=1).to(device, dtype)
 
 
 def one_pixel_views(images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n channels height width"]]:
