@@ -1,16 +1,14 @@
 """Batches: every image once, in the promised order, scaled; from memory or memory-mapped."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkproof.augment import Deformation, _bicubic_weights, one_pixel_views
+from inkproof.augment import Deformation, one_pixel_views
 from inkproof.batches import Batches
 from inkproof.images import ImageSet
 
@@ -114,11 +112,3 @@ def test_the_views_of_test_time_augmentation_are_one_pixel_shifts() -> None:
     assert torch.equal(views[0], images)
     assert views[1][0, 0].tolist() == [[0, 0, 0], [0, 1, 2], [3, 4, 5]]
     assert views[4][0, 0].tolist() == [[1, 2, 0], [4, 5, 0], [7, 8, 0]]
-
-
-def test_elastic_displacement_is_torchs_bicubic_upsampling_of_the_knots() -> None:
-    knots = torch.randn(3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    expected = F.interpolate(knots, size=(28, 20), mode="bicubic", align_corners=True)
-    weights = partial(_bicubic_weights, device=torch.device("cpu"), dtype=torch.float32)
-    given = torch.einsum("yi,ncij,xj->ncyx", weights(5, 28), knots, weights(5, 20))
-    torch.testing.assert_close(given, expected)
