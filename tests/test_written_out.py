@@ -242,6 +242,28 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_befor
     assert all(map(torch.equal, before, model.parameters()))
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_stacked_nets_that_do_not_ask_mask_their_updates_from_a_broken_number_on(broken: float) -> None:
+    step = write_out(model := net(6, 4, 3), F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, linear_steps.LinearStep)
+    stacked = StackedNets([step, step])
+    stacked._asks = False  # as on a GPU, where asking would wait for it
+    x = torch.randn(5, 6)
+    first = stacked.step(x, CLASSES, 0.3)
+    assert first is not None
+    assert torch.isfinite(first).all()
+    stacked.write_back()
+    before = [parameter.clone() for parameter in model.parameters()]
+    worse = x.clone()
+    worse[2, 0] = broken
+    for inputs in (worse, x):
+        losses = stacked.step(inputs, CLASSES, 0.3)
+        assert losses is not None
+        assert losses.isnan().all()
+    stacked.write_back()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
 def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:
     model = net(6, 3)
     weight, bias = model.parameters()

@@ -26,7 +26,9 @@ class StackedNets:
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
         depth = range(len(nets[0].layers))
-        self._broken = torch.zeros((), dtype=torch.bool, device=nets[0].layers[0].weight.device)
+        device = nets[0].layers[0].weight.device
+        self._asks = device.type == "cpu"  # after each step whether its numbers are finite
+        self._broken = torch.zeros((), dtype=torch.bool, device=device)
         self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in depth]
         self._biases = [
             torch.stack([net.layers[at].bias.detach() for net in nets]) if nets[0].layers[at].bias is not None else None
@@ -60,13 +62,14 @@ class StackedNets:
         gradients.reverse()
         sums = [gradient.sum(dim=2) for gradient in gradients]
         total = sum_of_step(flat, loss, sums).abs()
-        if flat.device.type == "cpu":
+        if self._asks:
             if not total.item() < LARGE:
                 return None
         else:  # asking would wait for the device: from here on it masks the updates, and the losses are NaN
             self._broken |= ~(total < LARGE)
-            for each in (*gradients, *sums):
+            for each in (*gradients, *sums, *seen):
                 each.masked_fill_(self._broken, 0.0)
+            flat = flat.masked_fill(self._broken, 0.0)  # 0 times infinity would be NaN
             loss = loss.masked_fill(self._broken, torch.nan)
         rate = lr / flat.shape[0]  # for gradients that are n times theirs
         self._weights[0].view(-1, flat.shape[1]).addmm_(gradients[0].flatten(0, 1), flat, alpha=-rate)
