@@ -2,9 +2,10 @@
 
     python benchmarks/accuracy.py --data DIR [--settings quick,fast] [--seeds 5] [--aside] [--json FILE]
 
-MNIST's training images (IDX files in DIR) are cut in two, by class: 10,001 are kept aside, of which nothing may be
-chosen; all settings were tuned on splits of the other 49,999 (10,000 of them to look at), a split a seed. Without
---aside that is measured again; with it, each setting trains on the 49,999 and is scored on the 10,001.
+MNIST's training images (IDX files in DIR) are cut in two, by class: 10,001 are kept aside, by which nothing may be
+chosen (docs/log.md tells of the one time that they had a say); all settings were tuned on splits of the other 49,999
+(10,000 of them to look at), a split a seed. Without --aside that is measured again; with it, each setting trains on the
+49,999 and is scored on the 10,001.
 
 No test-time augmentation. Seconds are of training alone; they depend on the processor, above all on whether it
 multiplies matrices in bfloat16, which is printed. `together` is the mean prediction of all seeds: an ensemble, whose

@@ -29,14 +29,15 @@ say ([log](log.md)); earlier states of these recipes were scored on them too. Me
 no test-time augmentation; seconds of training of one seed, median. An ensemble is the mean prediction of all seeds,
 which takes the sum of their seconds. "Wanted" is what the project set out for.
 
-{bfloat16_machine}, in bfloat16. The machine's speed moves by a third within minutes: four timings of the same
-trainings gave 3.2, 3.7, 3.8 and 3.9 s for `quick`, 5.9, 6.0, 6.2 and 6.3 for `fast`, two gave 29.8 and 34.1 for
-`accurate`. These two rows of `fast` are of its net before 26 November, which pooled later: on splits of the 49,999
-today's takes 0.83 of the time for `quick` and 0.85 for `fast`, and is as accurate. `middle` meets what was wanted,
-`accurate` ends 0.01 points below, `best` 0.05.
+{bfloat16_machine}, in bfloat16 (`best`: 24 November, its net is the same). The machine has two
+speeds that change within seconds: three timings of the same trainings this day gave 3.3, 3.4 and 3.8 s for `quick`,
+4.4, 5.3 and 6.1 for `fast`, 16.6, 16.8 and 18.8 for `middle`, and 32.7, 32.7 and 37.1 for `accurate`, whose first run
+had no clean statistics and gave 99.59 ± 0.04, the second 99.60 ± 0.04 (together 99.65). `quick`, `fast` and `middle`
+meet what was wanted while the machine is fast; over two runs `accurate` ends 0.01 points below, `best` 0.05.
 
 {bfloat16}
-{float32_machine}, which cannot multiply in bfloat16, today's nets in float32:
+{float32_machine}, which cannot multiply in bfloat16, in float32; `accurate` before it had clean statistics. The
+seconds wanted are those of bfloat16; none of these rows meets them:
 
 {float32}
 """
@@ -48,11 +49,11 @@ figures are medians. Ratios are to inkproof in the same round. A process is a wh
 arrays, trains 5 epochs (3 of the convolutional net) and ends.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the convolutional one,
-and 4 times by the process, and is not: the matrix products alone are half of an epoch, the import of torch more than
-half of the process, which is also why scikit-learn's is quicker. Ratios move with the hour: three such runs on this
-machine gave 7.2 to 8.8, 4.6 to 5.7 and 2.4 to 2.5 by the epoch (1.1 before convolutions were written out), 3.2 to 4.8,
-3.3 to 3.5 and 2.6 to 2.8 (1.7) by the process. With AVX-512, where those convolutions are oneDNN's, they were 7.0,
-5.3 and 1.8, and 3.6, 3.4 and 2.2.
+and 4 times by the process, and is not: of the 40 ms that 8 times would leave an epoch of 784-30-10, its two large
+products take 21 to 30 and reading bytes 7, and the import of torch is more than half of a process, which is also why
+scikit-learn's is as quick. Ratios move with the hour: three such runs this day gave 7.0 to 7.8, 5.1 to 6.0 and 1.9 to
+2.9 by the epoch, 3.6 to 3.9, 3.5 to 3.8 and 2.4 to 2.8 by the process. With AVX2 alone (26 November, three runs) they
+were 7.2 to 8.8, 4.6 to 5.7 and 2.4 to 2.5, and 3.2 to 4.8, 3.3 to 3.5 and 2.6 to 2.8.
 """
 GROWTH = """## How cost grows
 
