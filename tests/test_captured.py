@@ -41,6 +41,17 @@ def recorder(model: nn.Module) -> Capture:
     return record
 
 
+def counted(model: nn.Module) -> tuple[Capture, list[int]]:
+    """A recorder, and a list that grows by each recording."""
+    recorded: list[int] = []
+
+    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
+        recorded.append(1)
+        return recorder(model)(function)
+
+    return capture, recorded
+
+
 def trained(model: nn.Module, make: Callable[[nn.Module], StepPlan]) -> tuple[list[float], list[Tensor]]:
     model = copy.deepcopy(model)
     plan = make(model)
@@ -83,12 +94,7 @@ def test_a_model_that_cannot_be_captured_is_trained_as_usual_and_says_so_once() 
 def test_a_step_is_captured_anew_where_other_parameters_are_trained() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     inputs, labels = BATCHES[0]
-    recorded = []
-
-    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
-        recorded.append(1)
-        return recorder(model)(function)
-
+    capture, recorded = counted(model)
     plan = StepPlan(captured=CapturedStep(model, capture))
     weight = model.get_parameter("1.weight")
     for optimizer in (
@@ -105,12 +111,7 @@ def test_a_step_is_captured_anew_where_other_parameters_are_trained() -> None:
 def test_a_step_is_captured_anew_where_parameters_or_a_batch_lie_elsewhere_or_are_of_another_type() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     inputs, labels = BATCHES[0]
-    recorded = []
-
-    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
-        recorded.append(1)
-        return recorder(model)(function)
-
+    capture, recorded = counted(model)
     plan, optimizer = StepPlan(captured=CapturedStep(model, capture)), torch.optim.SGD(model.parameters(), lr=0.1)
 
     def step(inputs: Tensor) -> None:
@@ -131,12 +132,7 @@ def test_a_step_is_captured_anew_where_parameters_or_a_batch_lie_elsewhere_or_ar
 
 def test_each_of_four_shapes_is_captured_once_and_further_ones_are_computed_as_usual() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    recorded = []
-
-    def capture(function: Callable[[], Numbers]) -> tuple[Callable[[], None], Numbers]:
-        recorded.append(1)
-        return recorder(model)(function)
-
+    capture, recorded = counted(model)
     plan = StepPlan(captured=CapturedStep(model, capture))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for rows in (6, 5, 6, 4, 3, 2, 6, 2):
