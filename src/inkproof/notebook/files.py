@@ -54,7 +54,8 @@ class L(list[Any]):
         return L(getattr(item, name) for item in self)
 
 
-class Path(type(pathlib.Path())):  # type: ignore[misc]  # the class of this system's paths is known when it runs
+# Before Python 3.12 pathlib.Path cannot be subclassed, only the class that it makes on this system.
+class Path(type(pathlib.Path())):  # type: ignore[misc]  # which class that is, no type checker knows
     """A path that lists what is in it."""
 
     def ls(self, n_max: int | None = None) -> L:
