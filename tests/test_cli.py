@@ -266,7 +266,15 @@ def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
         "--out",
         "run",
     ]
-    process = subprocess.Popen([*command, *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *more],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # it takes no lock
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.split()[:1] == ["3"]:
