@@ -17,7 +17,7 @@ from inkproof.models import MeanImage
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
-from inkproof.written_out import WrittenOut
+from inkproof.written_out import WrittenOut, quick_forward
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,12 @@ def collect_outputs(
 ) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
     """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards."""
     outputs, labels = [], []
+    compute: Callable[[Tensor], Tensor] = partial(forward, model, precision=precision)
+    if precision == "float32":
+        compute = quick_forward(model, otherwise=compute)
     with evaluating(model):
         for inputs, batch_labels in batches:
-            outputs.append(forward(model, inputs, precision))
+            outputs.append(compute(inputs))
             labels.append(batch_labels)
     return torch.cat(outputs), torch.cat(labels)
 

@@ -4,27 +4,21 @@ Nothing is recorded for autograd and the optimiser is not asked; the weights are
 optimisers of any other kind go through autograd.
 """
 
-import re
-from itertools import pairwise
-
 import torch
 from torch import nn
 
 from inkproof.heads import Loss
-from inkproof.hooks import has_hooks
 from inkproof.optimizers import is_plain_sgd
 from inkproof.written_out.convolutional import ConvolutionalStep
+from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
+from inkproof.written_out.stack import stack_of
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
-__all__ = ["ConvolutionalStep", "LinearStep", "LossGradient", "WrittenOut", "write_out"]
+__all__ = ["ConvolutionalStep", "LinearStep", "LossGradient", "WrittenOut", "quick_forward", "write_out"]
 
 WrittenOut = LinearStep | ConvolutionalStep
-
-_LETTERS = {nn.Linear: "l", nn.Conv2d: "c", nn.ReLU: "r", nn.Flatten: "f"}
-_LINEAR = re.compile("f?l(rl)*")
-_CONVOLUTIONAL = re.compile("c(rc)*(f|(rf|fr)l(rl)*)")
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
@@ -38,20 +32,15 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     Returns:
         The step; None for all that autograd must compute.
     """
-    parts = list(model) if type(model) is nn.Sequential else [model]
-    order = "".join(_LETTERS.get(type(part), "?") for part in parts)
-    layers = [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)]
-    flattens = all((part.start_dim, part.end_dim) == (1, -1) for part in parts if isinstance(part, nn.Flatten))
-    gradient = known_gradient(loss)
-    if gradient is None or not flattens or not _are_simple(layers) or any(map(has_hooks, model.modules())):
+    stack, gradient = stack_of(model), known_gradient(loss)
+    if stack is None or gradient is None or not _are_simple(stack.layers):
         return None
-    if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, layers):
+    if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, stack.layers):
         return None
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if _LINEAR.fullmatch(order) and all(a.out_features == b.in_features for a, b in pairwise(linear)):
-        return LinearStep(linear, optimizer, gradient, flatten=order.startswith("f"))
-    if _CONVOLUTIONAL.fullmatch(order) and is_worth_gathering(layers):
-        return ConvolutionalStep(layers, optimizer, gradient)
+    if stack.linear is not None:
+        return LinearStep(stack.linear, optimizer, gradient, flatten=stack.flattens_first)
+    if stack.is_convolutional and is_worth_gathering(stack.layers):
+        return ConvolutionalStep(stack.layers, optimizer, gradient)
     return None
 
 
