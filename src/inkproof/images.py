@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8, UInt64
 
 from inkproof.errors import InputError
+from inkproof.fingerprints import fingerprints
 
 _MAX_CLASSES = 1000
 
@@ -23,13 +24,9 @@ class _Store:
 
     @cached_property
     def fingerprints(self) -> UInt64[np.ndarray, " m"]:
-        """BLAKE2b of each image's bytes, cut to 64 bits: 0.1 s for 60,000 images of 28×28."""
+        """Of each image's bytes and its shape."""
         count, *shape = self.pixels.shape
-        digests = bytearray()
-        salt = repr(shape).encode()[:16]
-        for image in self.pixels.reshape(count, -1):
-            digests += hashlib.blake2b(image.data, digest_size=8, person=salt).digest()
-        return np.frombuffer(bytes(digests), dtype=np.uint64)
+        return fingerprints(self.pixels.reshape(count, -1), of=repr(shape))
 
 
 class ImageSet:

@@ -4,7 +4,6 @@ A list of pairs, a `TensorDataset` and a `Subset` of one lie in memory already: 
 per-sample Python, and their rows can be told apart by content, as those of an ImageSet.
 """
 
-import hashlib
 import pickle
 import random
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ import torch
 from jaxtyping import Shaped, UInt64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+
+from inkproof.fingerprints import fingerprints
 
 Pairs = Sequence[tuple[Any, Any]]
 
@@ -96,7 +97,4 @@ def row_fingerprints(inputs: Shaped[Tensor, "n ..."]) -> UInt64[np.ndarray, " n"
     rows = inputs.detach().cpu().flatten(1) if inputs.ndim > 1 else inputs.detach().cpu().unsqueeze(1)
     if rows.is_floating_point():
         rows = rows.float() + 0.0  # -0.0 is 0.0
-    digests = bytearray()
-    for row in rows.contiguous().numpy():
-        digests += hashlib.blake2b(row.data, digest_size=8).digest()
-    return np.frombuffer(bytes(digests), dtype=np.uint64)
+    return fingerprints(rows.contiguous().numpy())

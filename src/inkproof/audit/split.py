@@ -229,7 +229,7 @@ def _moments(side: Side) -> Float64[np.ndarray, "3"]:
     moments = np.zeros(3)
     for start in range(0, len(side), _CHUNK):
         values = side.take(np.arange(start, min(start + _CHUNK, len(side)))).astype(np.float64).ravel()
-        moments += np.array([values.size, values.sum(), values @ values])
+        moments += np.array([values.size, values.sum(), np.square(values).sum()])
     return moments
 
 

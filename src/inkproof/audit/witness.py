@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from inkproof.audit.linear_algebra import multiply, solve
+
 Rows = Float[np.ndarray, "n numbers"]
 Labels = Int64[np.ndarray, " n"]
 Classifier = Callable[[Rows], Labels]
@@ -107,7 +109,7 @@ def _nearest_mean(rows: Rows, labels: Labels) -> Classifier:
     kinds = np.unique(labels)
     means = np.stack([rows[labels == kind].mean(axis=0) for kind in kinds])
     offsets = (means**2).sum(axis=1)
-    return lambda rows: kinds[(offsets - 2 * rows @ means.T).argmin(axis=1)]
+    return lambda rows: kinds[(offsets - 2 * multiply(rows, means.T)).argmin(axis=1)]
 
 
 def _ridge(rows: Rows, labels: Labels) -> Classifier:
@@ -118,16 +120,16 @@ def _ridge(rows: Rows, labels: Labels) -> Classifier:
     penalty = max(0.1 * float((centred**2).sum()) / rows.shape[1], 1e-6)
     share = targets.mean(axis=0)
     if rows.shape[1] <= len(rows):
-        gram = centred.T @ centred
+        gram = multiply(centred.T, centred)
         gram[np.diag_indices_from(gram)] += penalty
-        weights = np.linalg.solve(gram, centred.T @ (targets - share))
+        weights = solve(gram, multiply(centred.T, targets - share))
     else:
-        gram = centred @ centred.T
+        gram = multiply(centred, centred.T)
         gram[np.diag_indices_from(gram)] += penalty
-        weights = centred.T @ np.linalg.solve(gram, targets - share)
-    return lambda rows: kinds[((rows - mean) @ weights + share).argmax(axis=1)]
+        weights = multiply(centred.T, solve(gram, targets - share))
+    return lambda rows: kinds[(multiply(rows - mean, weights) + share).argmax(axis=1)]
 
 
 def _nearest_neighbour(rows: Rows, labels: Labels) -> Classifier:
     offsets = (rows**2).sum(axis=1)
-    return lambda asked: labels[(offsets - 2 * asked @ rows.T).argmin(axis=1)]
+    return lambda asked: labels[(offsets - 2 * multiply(asked, rows.T)).argmin(axis=1)]
