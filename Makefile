@@ -47,6 +47,7 @@ docs: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install $(PIP_OPTIONS) --editable .
+	$(BIN)/python -m compileall -q src  # pip does so for what it installs, but not for what is editable
 	@touch $@
 
 .venv/installed-dev: .venv/installed

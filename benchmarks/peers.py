@@ -15,6 +15,7 @@ An epoch's seconds are the median over all epochs but the first, validation incl
 """
 
 import argparse
+import compileall
 import gzip
 import json
 import platform
@@ -295,6 +296,13 @@ def environment(peer: str) -> str:
     return str(python)
 
 
+def compile_inkproof() -> None:
+    """Write inkproof's bytecode, as pip does for all that it installs but for what is editable."""
+    import inkproof
+
+    compileall.compile_dir(inkproof.__path__[0], quiet=1)
+
+
 def measure(pythons: dict[str, str], folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Every library on every job, in turn, so many times."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -347,6 +355,7 @@ def main() -> None:
     if unknown := set(peers) - set(PEERS):
         parser.error(f"no peer is called {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
     given = dict(pair.split("=", 1) for pair in options.python)
+    compile_inkproof()
     pythons = dict.fromkeys(HERE, sys.executable)
     pythons |= {peer: given.get(peer) or environment(peer) for peer in peers}
     rows = measure(pythons, options.data, options.rounds)
