@@ -41,13 +41,14 @@ docs: .venv/installed-dev
 	$(BIN)/pip install $(PIP_OPTIONS) --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# Bytecode is written as pip writes it for all that it installs, but for what is editable.
 .venv/installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inkproof needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "making .venv and installing into it; the first time takes a minute or two"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install $(PIP_OPTIONS) --editable .
-	$(BIN)/python -m compileall -q src  # pip does so for what it installs, but not for what is editable
+	@$(BIN)/python -m compileall -q src || true
 	@touch $@
 
 .venv/installed-dev: .venv/installed

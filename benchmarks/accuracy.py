@@ -7,9 +7,10 @@ chosen (docs/log.md tells of the one time that they had a say); all settings wer
 (10,000 of them to look at), a split a seed. Without --aside that is measured again; with it, each setting trains on the
 49,999 and is scored on the 10,001.
 
-No test-time augmentation. Seconds are of training alone; they depend on the processor, above all on whether it
-multiplies matrices in bfloat16, which is printed. `together` is the mean prediction of all seeds: an ensemble, whose
-seconds are the sum of theirs; only with --aside do they share their held-out images.
+Seconds are of training alone; they depend on the processor, above all on whether it multiplies matrices in bfloat16,
+which is printed. `accuracy` is without test-time augmentation, `shifted` is the mean prediction for each image and its
+shifts by a pixel. `together` is the mean prediction of all seeds: an ensemble, whose seconds are the sum of theirs;
+only with --aside do they share their held-out images.
 """
 
 import argparse
@@ -74,9 +75,16 @@ def kept_aside(labels: np.ndarray) -> np.ndarray:
     return aside
 
 
+def accuracy_of_mean(probabilities: list[torch.Tensor], images: ImageSet) -> float:
+    """Share of images that the mean of some nets' probabilities, (n, classes) each, gets right."""
+    labels = torch.from_numpy(images.require_labels("scoring").copy())
+    return float((torch.stack(probabilities).mean(dim=0).argmax(dim=1) == labels).double().mean())
+
+
 def measure(setting: Setting, known: ImageSet, aside: ImageSet | None, seeds: int) -> dict[str, Any]:
     """Train a setting with each seed."""
-    accuracies, seconds, predictions = [], [], []
+    accuracies, shifted_accuracies, seconds = [], [], []
+    plain, shifted = [], []  # probabilities by each seed
     for seed in range(seeds):
         train, valid = (known, aside) if aside is not None else known.split(valid=10_000, seed=1000 + seed)
         assert valid is not None
@@ -85,12 +93,11 @@ def measure(setting: Setting, known: ImageSet, aside: ImageSet | None, seeds: in
         history = list(learner.follow(learner.epochs(epochs, build_schedule(recipe))))
         accuracies.append(history[-1].metrics["accuracy"])
         seconds.append(learner.history.train_seconds)
-        predictions.append(learner.get_preds(valid)[0])
+        plain.append(learner.get_preds(valid)[0])
+        shifted.append(learner.get_preds(valid, tta=True)[0])
+        shifted_accuracies.append(accuracy_of_mean(shifted[-1:], valid))
         print(f"  seed {seed}: {accuracies[-1]:.2%} in {seconds[-1]:.1f} s", flush=True)
-    together = None
-    if aside is not None and seeds > 1:
-        labels = torch.from_numpy(aside.require_labels("scoring").copy())
-        together = float((torch.stack(predictions).mean(dim=0).argmax(dim=1) == labels).double().mean())
+    shared = aside is not None and seeds > 1
     return {
         "recipe": recipe.name,
         "changes": setting.changes,
@@ -99,9 +106,11 @@ def measure(setting: Setting, known: ImageSet, aside: ImageSet | None, seeds: in
         "precision": learner.precision,
         "accuracy": statistics.mean(accuracies),
         "sd": statistics.stdev(accuracies) if seeds > 1 else None,
+        "shifted": statistics.mean(shifted_accuracies),
         "seeds": seeds,
         "seconds": statistics.median(seconds),
-        "together": together,
+        "together": accuracy_of_mean(plain, valid) if shared else None,
+        "together_shifted": accuracy_of_mean(shifted, valid) if shared else None,
         "target": setting.target / 100,
         "wanted_seconds": setting.seconds,
     }
@@ -129,10 +138,13 @@ def main() -> None:
         row = measure(SETTINGS[name], known, unknown if options.aside else None, options.seeds)
         rows.append({"setting": name, **row})
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2%}"
-        together = "" if row["together"] is None else f"; together {row['together']:.2%}"
+        together = ""
+        if row["together"] is not None:
+            together = f"; together {row['together']:.2%}, shifted {row['together_shifted']:.2%}"
         print(
             f"{name}: {row['accuracy']:.2%}{spread} over {row['seeds']} seeds in {row['seconds']:.1f} s of training "
-            f"({row['target']:.1%} wanted in {row['wanted_seconds']:g}; {row['precision']}){together}"
+            f"({row['target']:.1%} wanted in {row['wanted_seconds']:g}; {row['precision']}); "
+            f"shifted {row['shifted']:.2%}{together}"
         )
     if options.json:
         about = {"machine": options.machine or platform.platform(), "aside": options.aside}

@@ -11,7 +11,8 @@ on 33,600 rows with 8,400 to validate on after each epoch (MNIST's IDX files in 
     hidden   784-30-10 with ReLU, likewise
     conv     five convolutions of stride 2 with He initialisation, SGD 0.05, batch 256, 3 epochs
 
-An epoch's seconds are the median over all epochs but the first, validation included.
+An epoch's seconds are the median over all epochs but the first, validation included. inkproof's bytecode is written
+first, as pip writes the peers'.
 """
 
 import argparse

@@ -5,11 +5,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from inkproof import models
 from inkproof.steps import collect_outputs
+from inkproof.written_out import forward as forward_passes
 from inkproof.written_out import products, quick_forward
-from inkproof.written_out.products import product
+from inkproof.written_out.products import by_onednn, product
+
+needs_onednn = pytest.mark.skipif(products._ONEDNN is None, reason="this torch has no oneDNN to compare with")
 
 
 def asked(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
@@ -24,40 +28,69 @@ def asked(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
     return quick_forward(model, otherwise), given
 
 
-@pytest.fixture(params=["oneDNN", "torch"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "torch":
-        monkeypatch.setattr(products, "_ONEDNN", None)
-
-
-@pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (30, 256, 784), (1000, 10, 784), (0, 3, 5), (3, 0, 5)])
+@needs_onednn
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (30, 256, 784), (1000, 10, 784)])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_product_is_that_of_float64_to_the_rounding_of_float32(m: int, n: int, k: int, transposed: bool) -> None:
     torch.manual_seed(0)
     left, right = torch.randn(m, k), torch.randn(k, n).T if transposed else torch.randn(n, k)
+    assert by_onednn(left, right)
     torch.testing.assert_close(product(left, right).double(), left.double() @ right.double().T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("library")
+class OfAnotherType(Tensor):
+    """As quantised weights are."""
+
+
 @pytest.mark.parametrize(
-    "model",
+    "value",
     [
-        models.linear((1, 4, 4), 3),
-        models.hidden((1, 4, 4), 3),
-        nn.Sequential(
-            nn.Flatten(), nn.Linear(16, 5, bias=False), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)
-        ),
+        torch.rand(2, 3, dtype=torch.float64),
+        torch.rand(2, 0),
+        torch.rand(2, 3).to_sparse(),
+        torch.rand(2, 3).as_subclass(OfAnotherType),
+        torch.rand(2, 3, device="meta"),
     ],
+    ids=["float64", "empty", "sparse", "subclass", "another device"],
 )
-@torch.no_grad()
-def test_outputs_of_linear_layers_are_those_of_the_model(model: nn.Module) -> None:
-    images = torch.rand(7, 1, 4, 4)
+def test_onednn_is_given_plain_numbers_alone(value: Tensor) -> None:
+    assert not by_onednn(torch.rand(2, 3), value)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch says so where there is no GPU of Intel's
+def test_onednn_is_left_alone_where_it_is_switched_off() -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not by_onednn(torch.rand(2, 3))
+
+
+THREE_LAYERS = nn.Sequential(nn.Linear(16, 5, bias=False), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1))
+LINEAR_MODELS = [
+    (models.linear((1, 4, 4), 3), torch.rand(7, 1, 4, 4)),
+    (models.hidden((1, 4, 4), 3), torch.rand(7, 1, 4, 4)),
+    (THREE_LAYERS, torch.rand(7, 16)),
+]
+
+
+@needs_onednn
+@pytest.mark.parametrize(("model", "images"), LINEAR_MODELS)
+def test_outputs_of_linear_layers_are_those_of_the_model(model: nn.Module, images: Tensor) -> None:
     before = images.clone()
     forward, given = asked(model)
-    torch.testing.assert_close(forward(images), model(images))
+    outputs = forward(images)
+    torch.testing.assert_close(outputs, model(images).detach())
     assert not given
+    assert not outputs.requires_grad
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(("model", "images"), LINEAR_MODELS)
+def test_the_model_itself_is_asked_where_torch_has_no_onednn(
+    model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_ONEDNN", None)
+    forward, given = asked(model)
+    assert torch.equal(forward(images), model(images))
+    assert given == [images]
 
 
 def hooked() -> nn.Module:
@@ -74,17 +107,43 @@ def hooked() -> nn.Module:
         (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.rand(2, 4)),
         (nn.Linear(4, 3), torch.rand(2, 5, 4)),
         (hooked(), torch.rand(2, 1, 4, 4)),
+        (nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 3))), torch.rand(2, 4)),
     ],
-    ids=["float64", "convolutions", "another module", "three dimensions", "a hook"],
+    ids=["float64", "convolutions", "another module", "three dimensions", "a hook", "a parametrised weight"],
 )
-@torch.no_grad()
 def test_the_model_itself_is_asked_for_all_else(model: nn.Module, images: Tensor) -> None:
     forward, given = asked(model)
     assert torch.equal(forward(images), model(images))
     assert given == [images]
 
 
+def test_a_bias_of_another_type_has_torchs_error() -> None:
+    model = nn.Linear(4, 3)
+    model.bias = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match="dtype"):
+        collect_outputs(model, [(torch.rand(2, 4), torch.zeros(2, dtype=torch.int64))], precision="float32")
+
+
 def test_images_of_another_size_have_torchs_error() -> None:
     batches = [(torch.rand(2, 1, 5, 5), torch.zeros(2, dtype=torch.int64))]
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         collect_outputs(models.linear((1, 4, 4), 3), batches, precision="float32")
+
+
+@needs_onednn
+@pytest.mark.parametrize(("precision", "quick"), [("float32", True), ("bfloat16", False)])
+def test_scores_take_the_quick_way_in_float32_alone(
+    precision: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Tensor] = []
+
+    def counting(left: Tensor, right: Tensor) -> Tensor:
+        counted.append(left)
+        return product(left, right)
+
+    monkeypatch.setattr(forward_passes, "product", counting)
+    batches = [(torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)  # type: ignore[arg-type]  # parametrised
+    assert outputs.dtype == torch.float32
+    assert bool(counted) == quick

@@ -7,11 +7,15 @@ from jaxtyping import Shaped, UInt64
 
 
 def fingerprints(rows: Shaped[np.ndarray, "n numbers"], *, of: str = "") -> UInt64[np.ndarray, " n"]:
-    """BLAKE2b of each row's bytes, cut to 64 bits: 0.06 s for 42,000 images of 28×28.
+    """BLAKE2b of 64 bits of each row's bytes: 0.06 s for 42,000 images of 28×28 (AMD EPYC, November 2026).
 
     Args:
-        rows: of any dtype, each in one piece.
-        of: what the rows are, such as their shape; rows of another kind have other fingerprints. 16 letters count.
+        rows: of any dtype; the numbers of each lie one behind the other.
+        of: what the rows are, such as their shape; rows of another kind have other fingerprints. Its first 16 bytes
+            count.
+
+    Raises:
+        BufferError: a row has gaps in memory.
     """
     begun = hashlib.blake2b(digest_size=8, person=of.encode()[:16])
     digests = bytearray()

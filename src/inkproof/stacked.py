@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.overflow import LARGE, sum_of_step
-from inkproof.written_out.products import product
+from inkproof.written_out.products import by_onednn, product
 
 
 class StackedNets:
@@ -73,7 +73,11 @@ class StackedNets:
             flat = flat.masked_fill(self._broken, 0.0)  # 0 times infinity would be NaN
             loss = loss.masked_fill(self._broken, torch.nan)
         rate = lr / flat.shape[0]  # for gradients that are n times theirs
-        self._weights[0].sub_(product(gradients[0].flatten(0, 1), flat.T).view_as(self._weights[0]), alpha=rate)
+        wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
+        if by_onednn(gradient, flat):
+            wide.sub_(product(gradient, flat.T), alpha=rate)
+        else:
+            wide.addmm_(gradient, flat, alpha=-rate)
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-rate)
         for bias, total in zip(self._biases, sums, strict=True):
@@ -110,8 +114,11 @@ class StackedNets:
         weight, bias = self._weights[at], self._biases[at]
         if at:
             return weight @ seen[-1] if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen[-1])
-        outputs = product(weight.view(-1, flat.shape[1]), flat).view(weight.shape[0], weight.shape[1], len(flat))
-        return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
+        wide, form = weight.view(-1, flat.shape[1]), (weight.shape[0], weight.shape[1], len(flat))
+        if by_onednn(wide, flat):
+            outputs = product(wide, flat).view(form)
+            return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
+        return (wide @ flat.T if bias is None else torch.addmm(bias.reshape(-1, 1), wide, flat.T)).view(form)
 
 
 def can_be_stacked(nets: Sequence[LinearStep | None]) -> bool:

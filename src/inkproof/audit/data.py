@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from inkproof.audit.catalogue import Seen, check, declare
-from inkproof.audit.linear_algebra import multiply
+from inkproof.audit.linear_algebra import matmul
 from inkproof.audit.sides import Side, Sides
 
 _CHUNK = 1000  # rows read at a time: few enough to stay in cache
@@ -350,9 +350,9 @@ def label_among_inputs(sides: Sides) -> Iterator[Seen]:
         return
     labels = (train.sample_labels - train.sample_labels.mean()).astype(np.float32)
     columns = train.sample - train.sample.mean(axis=0)
-    size = np.sqrt(np.einsum("ij,ij->j", columns, columns)) * np.linalg.norm(labels)
+    size = np.sqrt(np.einsum("ij,ij->j", columns, columns)) * np.sqrt(labels @ labels)
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.abs(np.where(size > 0, multiply(labels, columns) / size, 0.0))
+        correlation = np.abs(np.where(size > 0, matmul(labels, columns) / size, 0.0))
     column = int(np.nanargmax(correlation))
     if correlation[column] > 0.9999 and (kinds > 2 or (train.sample[:, column] == train.sample_labels).all()):
         yield Seen(

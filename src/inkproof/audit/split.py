@@ -229,7 +229,8 @@ def _moments(side: Side) -> Float64[np.ndarray, "3"]:
     moments = np.zeros(3)
     for start in range(0, len(side), _CHUNK):
         values = side.take(np.arange(start, min(start + _CHUNK, len(side)))).astype(np.float64).ravel()
-        moments += np.array([values.size, values.sum(), np.square(values).sum()])
+        squares = np.einsum("i,i->", values, values)  # `values @ values` wakes OpenBLAS's threads (`linear_algebra`)
+        moments += np.array([values.size, values.sum(), squares])
     return moments
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from inkproof.audit.linear_algebra import multiply, solve
+from inkproof.audit.linear_algebra import matmul, solve
 
 Rows = Float[np.ndarray, "n numbers"]
 Labels = Int64[np.ndarray, " n"]
@@ -109,7 +109,7 @@ def _nearest_mean(rows: Rows, labels: Labels) -> Classifier:
     kinds = np.unique(labels)
     means = np.stack([rows[labels == kind].mean(axis=0) for kind in kinds])
     offsets = (means**2).sum(axis=1)
-    return lambda rows: kinds[(offsets - 2 * multiply(rows, means.T)).argmin(axis=1)]
+    return lambda rows: kinds[(offsets - 2 * matmul(rows, means.T)).argmin(axis=1)]
 
 
 def _ridge(rows: Rows, labels: Labels) -> Classifier:
@@ -120,16 +120,16 @@ def _ridge(rows: Rows, labels: Labels) -> Classifier:
     penalty = max(0.1 * float((centred**2).sum()) / rows.shape[1], 1e-6)
     share = targets.mean(axis=0)
     if rows.shape[1] <= len(rows):
-        gram = multiply(centred.T, centred)
+        gram = matmul(centred.T, centred)
         gram[np.diag_indices_from(gram)] += penalty
-        weights = solve(gram, multiply(centred.T, targets - share))
+        weights = solve(gram, matmul(centred.T, targets - share))
     else:
-        gram = multiply(centred, centred.T)
+        gram = matmul(centred, centred.T)
         gram[np.diag_indices_from(gram)] += penalty
-        weights = multiply(centred.T, solve(gram, targets - share))
-    return lambda rows: kinds[(multiply(rows - mean, weights) + share).argmax(axis=1)]
+        weights = matmul(centred.T, solve(gram, targets - share))
+    return lambda rows: kinds[(matmul(rows - mean, weights) + share).argmax(axis=1)]
 
 
 def _nearest_neighbour(rows: Rows, labels: Labels) -> Classifier:
     offsets = (rows**2).sum(axis=1)
-    return lambda asked: labels[(offsets - 2 * multiply(asked, rows.T)).argmin(axis=1)]
+    return lambda asked: labels[(offsets - 2 * matmul(asked, rows.T)).argmin(axis=1)]

@@ -4,16 +4,18 @@ Nothing is recorded for autograd and the optimiser is not asked; the weights are
 optimisers of any other kind go through autograd.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
+from inkproof.written_out.chain import chain_of
 from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
-from inkproof.written_out.stack import stack_of
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = ["ConvolutionalStep", "LinearStep", "LossGradient", "WrittenOut", "quick_forward", "write_out"]
@@ -32,19 +34,19 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     Returns:
         The step; None for all that autograd must compute.
     """
-    stack, gradient = stack_of(model), known_gradient(loss)
-    if stack is None or gradient is None or not _are_simple(stack.layers):
+    chain, gradient = chain_of(model), known_gradient(loss)
+    if chain is None or gradient is None or not _are_simple(chain.layers):
         return None
-    if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, stack.layers):
+    if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, chain.layers):
         return None
-    if stack.linear is not None:
-        return LinearStep(stack.linear, optimizer, gradient, flatten=stack.flattens_first)
-    if stack.is_convolutional and is_worth_gathering(stack.layers):
-        return ConvolutionalStep(stack.layers, optimizer, gradient)
+    if chain.linear is not None:
+        return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first)
+    if chain.is_convolutional and is_worth_gathering(chain.layers):
+        return ConvolutionalStep(chain.layers, optimizer, gradient)
     return None
 
 
-def _are_simple(layers: list[Layer]) -> bool:
+def _are_simple(layers: Sequence[Layer]) -> bool:
     """Whether each layer stands there once, and all its numbers are trained."""
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
     known = all(
@@ -53,7 +55,7 @@ def _are_simple(layers: list[Layer]) -> bool:
     return known and len(set(map(id, layers))) == len(layers)
 
 
-def _trains_exactly(optimizer: torch.optim.Optimizer, layers: list[Layer]) -> bool:
+def _trains_exactly(optimizer: torch.optim.Optimizer, layers: Sequence[Layer]) -> bool:
     """Whether the optimiser has exactly the layers' parameters, at one learning rate."""
     parameters = {id(parameter) for layer in layers for parameter in layer.parameters()}
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -3,33 +3,34 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from inkproof.written_out.products import product
-from inkproof.written_out.stack import stack_of
+from inkproof.written_out.chain import chain_of
+from inkproof.written_out.products import by_onednn, product
 
 
 def quick_forward(model: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """What gives a model's outputs for a batch sooner, where it is a stack of linear layers in float32 on the CPU.
+    """What gives a model's outputs for a batch sooner, where it is a chain of linear layers that oneDNN can take.
 
     Args:
-        model: without dropout and the like, or in evaluation mode.
+        model: computed in the types that its weights have.
         otherwise: gives the outputs of all other models, and for inputs that do not fit.
 
     Returns:
-        A function of inputs (n, ...), to be called where no gradients are recorded.
+        A function of inputs (n, ...) that records no gradients, unless it is `otherwise`.
     """
-    stack = stack_of(model)
-    layers = None if stack is None else stack.linear
-    if stack is None or layers is None or any(_is_elsewhere(layer.weight) for layer in layers):
+    chain = chain_of(model)
+    layers = None if chain is None else chain.linear
+    if chain is None or layers is None or not by_onednn(*(part for layer in layers for part in _numbers(layer))):
         return otherwise
-    flattens, width = stack.flattens_first, layers[0].in_features
+    flattens, width = chain.flattens_first, layers[0].in_features
 
-    def forward(inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+    @torch.no_grad()
+    def forward(inputs: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "n ..."]:
         values = inputs.flatten(1) if flattens and inputs.ndim > 1 else inputs
-        if values.shape[1:] != (width,) or _is_elsewhere(values):
-            return otherwise(inputs)
+        if values.shape[1:] != (width,) or not by_onednn(values):
+            return otherwise(inputs)  # or its error
         for at, layer in enumerate(layers):
             values = product(values.relu_() if at else values, layer.weight)
             if layer.bias is not None:
@@ -39,5 +40,5 @@ def quick_forward(model: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Ca
     return forward
 
 
-def _is_elsewhere(values: Tensor) -> bool:
-    return values.dtype != torch.float32 or values.device.type != "cpu"
+def _numbers(layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    return layer.weight, layer.bias

@@ -1,4 +1,4 @@
-"""What a model is made of, where it is a stack of layers whose step or forward pass can be written out."""
+"""What a model is made of, where it is a chain of layers whose step or forward pass can be written out."""
 
 import re
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ _CONVOLUTIONAL = re.compile("c(rc)*(f|(rf|fr)l(rl)*)")
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Layers with ReLU between, and flattening before the first linear one.
+class Chain:
+    """Linear layers, convolutions, ReLU and flattening, one behind the other.
 
     Args:
         order: a letter for each module: l for linear, c for convolution, r for ReLU, f for flattening.
@@ -24,18 +24,18 @@ class Stack:
     """
 
     order: str
-    layers: list[Layer]
+    layers: tuple[Layer, ...]
 
     @property
     def linear(self) -> list[nn.Linear] | None:
-        """The layers, where all are linear and each takes what the one before gives."""
+        """The layers, where all are linear with ReLU between, and each takes what the one before gives."""
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         fits = all(a.out_features == b.in_features for a, b in pairwise(linear))
         return linear if fits and _LINEAR.fullmatch(self.order) else None
 
     @property
     def is_convolutional(self) -> bool:
-        """Whether convolutions come first, then perhaps linear layers."""
+        """Whether convolutions come first, then perhaps linear layers, with ReLU between."""
         return _CONVOLUTIONAL.fullmatch(self.order) is not None
 
     @property
@@ -44,11 +44,18 @@ class Stack:
         return self.order.startswith("f")
 
 
-def stack_of(model: nn.Module) -> Stack | None:
-    """The layers of one linear layer or an `nn.Sequential`; None where other modules, or hooks, are among them."""
+def chain_of(model: nn.Module) -> Chain | None:
+    """The layers of a model.
+
+    Args:
+        model: one layer, or an `nn.Sequential`.
+
+    Returns:
+        None where other modules are among them, a flattening that leaves dimensions, or hooks.
+    """
     parts = list(model) if type(model) is nn.Sequential else [model]
     order = "".join(_LETTERS.get(type(part), "?") for part in parts)
     flattens = all((part.start_dim, part.end_dim) == (1, -1) for part in parts if isinstance(part, nn.Flatten))
     if "?" in order or not flattens or any(map(has_hooks, model.modules())):
         return None
-    return Stack(order, [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)])
+    return Chain(order, tuple(part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)))
