@@ -27,14 +27,14 @@ ACCURACY = """# Benchmarks
 10,001, which were kept aside: no setting was chosen on them but one, that `accurate` pools late, in which they had a
 say ([log](log.md)); earlier states of these recipes were scored on them too. Mean and standard deviation over seeds;
 seconds of training of one seed, median. An ensemble is the mean prediction of all seeds, which takes the sum of their
-seconds. "Shifted" is test-time augmentation, the mean prediction for each image and its shifts by a pixel: of a net, and
-of the ensemble; all other figures are without. "Wanted" is what the project set out for.
+seconds. "Shifted" is test-time augmentation, the mean prediction for each image and its shifts by a pixel: of a net,
+and of the ensemble; all other figures are without. "Wanted" is what the project set out for.
 
-{bfloat16_machine}, in bfloat16. The machine has two speeds that change within
-seconds, and this run met the slower one: in two others of the same trainings this day `quick` took 3.3 and 3.4 s, `fast`
-4.4 and 5.3, `accurate` 32.7 twice, and `middle`, of nine epochs then, 16.6 and 16.8. So `quick`, `fast` and `middle` meet
-what was wanted where the machine is fast; `accurate` ends 0.01 to 0.02 points below, `best` 0.04, and its ensemble with
-shifts at what was wanted of a net.
+{bfloat16_machine}, in bfloat16. The machine has two speeds that change
+within seconds, and this run met the slower one: in two others of the same trainings this day `quick` took 3.3 and 3.4
+s, `fast` 4.4 and 5.3, `accurate` 32.7 twice, and `middle`, of nine epochs then, 16.6 and 16.8. So `quick`, `fast` and
+`middle` meet what was wanted where the machine is fast; `accurate` ends 0.01 to 0.02 points below, `best` 0.04, and its
+ensemble with shifts at what was wanted of a net.
 
 {bfloat16}
 {float32_machine}, which cannot multiply in bfloat16, in float32; `accurate` before it had clean statistics. The
@@ -53,9 +53,9 @@ inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 t
 and 4 times by the process, and is not, or not always: of the 40 ms that 8 times would leave an epoch of 784-30-10, its
 two large products take 21 to 30 and reading bytes 7, and the import of torch is more than half of a process, which is
 also why scikit-learn's is as quick. Ratios move with the hour, most of all that of the convolutional net, whose step
-lives on the caches. Six such runs this day gave 7.0 to 7.8, 5.1 to 7.0 and 1.6 to 2.9 by the epoch, 3.5 to 4.4, 3.5 to
-3.9 and 2.4 to 2.8 by the process; the table was made at the slower speed. With AVX2 alone (26 November, three runs) they
-were 7.2 to 8.8, 4.6 to 5.7 and 2.4 to 2.5, and 3.2 to 4.8, 3.3 to 3.5 and 2.6 to 2.8.
+lives on the caches. Six such runs this day gave 5.5 to 7.8, 5.1 to 7.0 and 1.6 to 2.9 by the epoch, 3.5 to 4.4, 3.5 to
+3.9 and 2.4 to 2.8 by the process; the table was made at the slower speed. With AVX2 alone (26 November, three runs)
+they were 7.2 to 8.8, 4.6 to 5.7 and 2.4 to 2.5, and 3.2 to 4.8, 3.3 to 3.5 and 2.6 to 2.8.
 """
 GROWTH = """## How cost grows
 
