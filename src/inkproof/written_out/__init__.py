@@ -1,7 +1,7 @@
 """Training steps with the gradients written out: for stacks of linear layers or small convolutions under plain SGD.
 
 Nothing is recorded for autograd and the optimiser is not asked; the weights are updated in place. Models, losses and
-optimisers of any other kind go through autograd.
+optimisers of any other kind go through autograd. Where nothing is learnt, linear layers have a quicker forward pass.
 """
 
 from collections.abc import Sequence
