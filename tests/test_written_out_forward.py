@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from inkproof import models
+from inkproof.runtime import Precision
 from inkproof.steps import collect_outputs
 from inkproof.written_out import forward as forward_passes
 from inkproof.written_out import products, quick_forward
@@ -133,7 +134,7 @@ def test_images_of_another_size_have_torchs_error() -> None:
 @needs_onednn
 @pytest.mark.parametrize(("precision", "quick"), [("float32", True), ("bfloat16", False)])
 def test_scores_take_the_quick_way_in_float32_alone(
-    precision: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+    precision: Precision, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[Tensor] = []
 
@@ -144,6 +145,6 @@ def test_scores_take_the_quick_way_in_float32_alone(
     monkeypatch.setattr(forward_passes, "product", counting)
     batches = [(torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))]
     with torch.autocast("cpu", torch.bfloat16):
-        outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)  # type: ignore[arg-type]  # parametrised
+        outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)
     assert outputs.dtype == torch.float32
     assert bool(counted) == quick

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inkproof.written_out.linear import relu_backward
 from inkproof.written_out.losses import LossGradient
-from inkproof.written_out.overflow import LARGE, sum_of_step
+from inkproof.written_out.overflow import is_far_from_overflow
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
@@ -62,7 +62,7 @@ class ConvolutionalStep:
         gradient = gradient.view(-1, parts, count // parts).transpose(0, 1).reshape(outputs.shape)
         gradients = self._backward(gradient, seen, windows)
         sums = [gradient.sum(dim=(0, 2)) for gradient in gradients]
-        if check_finite and not abs(sum_of_step(inputs, loss, sums).item()) < LARGE:
+        if check_finite and not is_far_from_overflow(inputs.sum(), loss, sums):
             return None
         lr = self.optimizer.param_groups[0]["lr"] / count  # for gradients that are n times theirs
         for weight, bias, taps, gradient, total in zip(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from inkproof.runtime import one_thread
 from inkproof.written_out.losses import LossGradient
-from inkproof.written_out.overflow import LARGE, sum_of_step
+from inkproof.written_out.overflow import is_far_from_overflow
 
 _SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
 _FEW = 16  # outputs: with more, adding up the parts' gradients takes longer than sharing rows out saves
@@ -93,7 +93,7 @@ class LinearStep:
                 gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
             gradients.reverse()
             sums = [gradient.sum(dim=1, keepdim=True) for gradient in gradients]
-            if entering is not None and not abs(sum_of_step(entering, loss, sums).item()) < LARGE:
+            if entering is not None and not is_far_from_overflow(entering, loss, sums):
                 return None
             lr = self.optimizer.param_groups[0]["lr"] / flat.shape[0]  # for gradients that are n times theirs
             for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):
