@@ -1,5 +1,6 @@
 """The written-out step equals autograd's, and is taken only where it is sure to."""
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +18,7 @@ from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import linear as linear_steps
-from inkproof.written_out import write_out
+from inkproof.written_out import LinearStep, OneHiddenStep, OneLayerStep, write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -34,8 +34,9 @@ def parameters_after(model: nn.Module, loss: Any, x: Tensor, y: Tensor, *, writt
     optimizer = plain(model.parameters())
     step = write_out(model, loss, optimizer) if written_out else None
     assert (step is not None) == written_out
-    objective, plan = Objective(heads.Head("classes", 3), loss), StepPlan(written_out=step)
-    values = [train_step(model, objective, optimizer, x, y, precision="float32", plan=plan) for _ in range(3)]
+    objective = Objective(heads.Head("classes", 3), loss)
+    with StepPlan(written_out=step).specialised() as plan:
+        values = [train_step(model, objective, optimizer, x, y, precision="float32", plan=plan) for _ in range(3)]
     return [*(parameter.detach() for parameter in model.parameters()), torch.stack(values)]
 
 
@@ -54,7 +55,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("hidden", [(), (7,), (7, 4)])
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 4), (30,), (16,)])  # 30 and 16 fill a processor's vectors
 @pytest.mark.parametrize(("loss", "outputs", "targets"), CASES)
 def test_three_steps_equal_those_of_autograd(loss: Any, outputs: int, targets: Tensor, hidden: tuple[int, ...]) -> None:
     torch.manual_seed(1)
@@ -79,30 +80,93 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("hidden", [(), (8,)])
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("rows", "by_parts"), [(128, True), (129, False), (126, False)])
 def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
-    rows: int, by_parts: bool, bias: bool, hidden: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    rows: int, by_parts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared: list[bool] = []
-    by_threads = linear_steps._by_threads
+    plain: list[int] = []
+    step = LinearStep.step
 
-    def counted(flat: Tensor) -> Tensor | None:
-        parts = by_threads(flat)
-        shared.append(parts is not None)
-        return parts
+    def counted(self: LinearStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+        plain.append(len(inputs))
+        return step(self, inputs, *given, **named)
 
-    monkeypatch.setattr(linear_steps, "_by_threads", counted)
+    monkeypatch.setattr(LinearStep, "step", counted)
     torch.manual_seed(1)
     x, y = torch.randn(rows, 1, 2, 3, dtype=torch.float64), torch.randint(0, 3, (rows,))
-    model = net(6, *hidden, 3).double()
-    if not bias:
-        model[1].register_parameter("bias", None)
+    model = net(6, 3).double()
     mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
     torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
-    assert shared == [by_parts] * 3
+    assert plain == ([] if by_parts else [rows] * 3)
     for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+def without_bias(model: nn.Sequential) -> nn.Sequential:
+    model[1].register_parameter("bias", None)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (net(6, 3), OneLayerStep),
+        (net(6, 17), LinearStep),  # many outputs
+        (without_bias(net(6, 3)), LinearStep),
+        (net(6, 30, 3), OneHiddenStep),
+        (net(6, 64, 64), OneHiddenStep),
+        (net(6, 64, 65), LinearStep),
+        (net(6, 80, 3), LinearStep),  # not narrow
+        (net(6, 10, 3), LinearStep),  # six of sixteen would be computed for nothing
+        (without_bias(net(6, 30, 3)), LinearStep),
+        (net(6, 30, 30, 3), LinearStep),
+    ],
+)
+def test_one_layer_and_one_narrow_hidden_layer_have_steps_of_their_own(model: nn.Module, kind: type) -> None:
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    with StepPlan(written_out=step).specialised() as plan:
+        assert type(plan.written_out) is kind
+
+
+@pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
+def test_weights_that_lay_elsewhere_return_to_their_memory_with_what_was_learnt(
+    leave: type[BaseException] | None,
+) -> None:
+    model, x = net(6, 30, 3), torch.randn(5, 6)
+    parameters = list(model.parameters())
+    before, own = [parameter.clone() for parameter in parameters], [parameter.data for parameter in parameters]
+    optimizer = plain(parameters)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        StepPlan(written_out=write_out(model, F.cross_entropy, optimizer)).specialised() as plan,
+    ):
+        assert all(map(torch.equal, before, parameters))
+        assert plan.written_out is not None
+        assert plan.written_out.step(x, lambda outputs: CLASSES, check_finite=True) is not None
+        learnt = [parameter.detach().clone() for parameter in parameters]
+        if leave is not None:
+            raise leave
+    for parameter, then, memory, now in zip(parameters, before, own, learnt, strict=True):
+        assert parameter.data_ptr() == memory.data_ptr()
+        assert parameter.is_contiguous()
+        assert torch.equal(parameter, now)
+        assert not torch.equal(parameter, then)
+
+
+def test_what_autograd_must_judge_is_judged_while_the_weights_lie_elsewhere() -> None:
+    """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it."""
+    torch.manual_seed(1)
+    x, left_out = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
+    objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
+    for written_out in (True, False):
+        model = net(6, 30, 3).double()
+        optimizer = plain(model.parameters())
+        step = write_out(model, F.cross_entropy, optimizer) if written_out else None
+        with StepPlan(written_out=step).specialised() as plan:
+            for y in (CLASSES, left_out, CLASSES):
+                train_step(model, objective, optimizer, x, y, precision="float32", plan=plan)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for own, reference in zip(*found, strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
@@ -223,7 +287,7 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
         train_step(model, objective, optimizer, x * x, CLASSES, precision="float32", plan=plan)
 
 
-@pytest.mark.parametrize("hidden", [(), (4,)])
+@pytest.mark.parametrize("hidden", [(), (4,), (30,)])
 def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_before_the_update(
     hidden: tuple[int, ...],
 ) -> None:
@@ -232,12 +296,15 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_befor
         model[1].weight[:, 0] = -1.0 if hidden else torch.tensor([1.0, 0.5, -1.0])
     before = [parameter.clone() for parameter in model.parameters()]
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
-    assert isinstance(step, linear_steps.LinearStep)
+    assert isinstance(step, LinearStep)
     x, y = torch.randn(5, 6), torch.zeros(5, dtype=torch.int64)
     x[2, 0] = float("inf")
     if hidden:
         assert torch.isfinite(model(x)).all()
     assert step.step(x, lambda outputs: y, check_finite=True) is None
+    with StepPlan(written_out=step).specialised() as plan:
+        assert plan.written_out is not None
+        assert plan.written_out.step(x, lambda outputs: y, check_finite=True) is None
     assert StackedNets([step, step]).step(x, y, 0.3) is None
     assert all(map(torch.equal, before, model.parameters()))
 
@@ -245,7 +312,7 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_befor
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 def test_stacked_nets_that_do_not_ask_mask_their_updates_from_a_broken_number_on(broken: float) -> None:
     step = write_out(model := net(6, 4, 3), F.cross_entropy, plain(model.parameters()))
-    assert isinstance(step, linear_steps.LinearStep)
+    assert isinstance(step, LinearStep)
     stacked = StackedNets([step, step])
     stacked._asks = False  # as on a GPU, where asking would wait for it
     x = torch.randn(5, 6)

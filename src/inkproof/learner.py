@@ -262,9 +262,8 @@ class Learner:
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
         losses, sizes, stepper = [], [], self.stepper()
-        plan = stepper.plan(self.device)
         self.model.train()
-        with self._streams.as_global("model"):
+        with self._streams.as_global("model"), stepper.plan(self.device).specialised() as plan:
             for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -17,7 +17,7 @@ from inkproof.models import MeanImage
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
-from inkproof.written_out import WrittenOut, quick_forward
+from inkproof.written_out import LinearStep, WrittenOut, quick_forward, specialised
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class StepPlan:
     guard: DeviceGuard | None = None
     captured: CapturedStep | None = None
     watch: Callable[[Tensor, Tensor], None] | None = None
+
+    @contextmanager
+    def specialised(self) -> Iterator["StepPlan"]:
+        """The plan for steps inside the block, where weights may lie elsewhere, their values and shapes as ever."""
+        if not isinstance(self.written_out, LinearStep):
+            yield self
+            return
+        with specialised(self.written_out) as quickest:
+            yield replace(self, written_out=quickest)
 
 
 PLAIN = StepPlan()

@@ -4,7 +4,8 @@ Nothing is recorded for autograd and the optimiser is not asked; the weights are
 optimisers of any other kind go through autograd. Where nothing is learnt, linear layers have a quicker forward pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -16,14 +17,26 @@ from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
+from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
+from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
-__all__ = ["ConvolutionalStep", "LinearStep", "LossGradient", "WrittenOut", "quick_forward", "write_out"]
+__all__ = [
+    "ConvolutionalStep",
+    "LinearStep",
+    "LossGradient",
+    "OneHiddenStep",
+    "OneLayerStep",
+    "WrittenOut",
+    "quick_forward",
+    "specialised",
+    "write_out",
+]
 
-WrittenOut = LinearStep | ConvolutionalStep
+WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | ConvolutionalStep
 
 
-def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> WrittenOut | None:
+def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> LinearStep | ConvolutionalStep | None:
     """The written-out step of a model, where it has one: without hooks, all of it trained.
 
     Args:
@@ -44,6 +57,21 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     if chain.is_convolutional and is_worth_gathering(chain.layers):
         return ConvolutionalStep(chain.layers, optimizer, gradient)
     return None
+
+
+@contextmanager
+def specialised(step: LinearStep) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
+    """The quickest step of these layers; in the block weights may lie elsewhere, their values and shapes as ever."""
+    if is_one_layer(step.layers):
+        yield OneLayerStep(step)
+    elif is_one_narrow_hidden(step.layers):
+        padded = OneHiddenStep(step)
+        try:
+            yield padded
+        finally:
+            padded.restore()
+    else:
+        yield step
 
 
 def _are_simple(layers: Sequence[Layer]) -> bool:

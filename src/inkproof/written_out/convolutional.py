@@ -57,7 +57,7 @@ class ConvolutionalStep:
         targets = to_targets(rows.T)
         try:
             loss, gradient = self.loss_gradient(rows, targets)
-        except RuntimeError:  # targets that this loss cannot take, or marks of rows to leave out
+        except (RuntimeError, IndexError):  # targets that this loss cannot take, or marks of rows to leave out
             return None  # autograd's to judge
         gradient = gradient.view(-1, parts, count // parts).transpose(0, 1).reshape(outputs.shape)
         gradients = self._backward(gradient, seen, windows)

@@ -15,7 +15,7 @@ from inkproof.hooks import has_hooks
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
 them; gives the loss of each net, a mean over n rows, and n times its gradient for the outputs: the learning rate is
-divided by n in place of so many numbers. Raises a RuntimeError for targets it cannot take."""
+divided by n in place of so many numbers. Raises a RuntimeError or an IndexError for targets it cannot take."""
 
 
 def known_gradient(loss: Any) -> LossGradient | None:
@@ -64,8 +64,11 @@ def _cross_entropy(
         loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
         return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
     _require(targets, (count,), torch.int64)
-    places = targets.unsqueeze(0) if outputs.ndim == 2 else targets.expand(*outputs.shape[:-2], 1, count)
-    loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
+    if outputs.ndim == 2:
+        places, loss = targets.unsqueeze(0), F.nll_loss(logarithms.T, targets)
+    else:
+        places = targets.expand(*outputs.shape[:-2], 1, count)
+        loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(-2, -1))
     gradient = logarithms.exp_()

@@ -25,7 +25,7 @@ def sum_of_step(
 
 
 def is_far_from_overflow(
-    entering: Float[Tensor, ""], loss: Float[Tensor, ""], gradient_sums: Sequence[Float[Tensor, "..."]]
+    entering: Float[Tensor, ""], loss: Float[Tensor, ""], gradients: Sequence[Float[Tensor, "..."]]
 ) -> bool:
     """Whether the sum that `sum_of_step` gives is below `LARGE` either way; for numbers on the CPU.
 
@@ -35,9 +35,9 @@ def is_far_from_overflow(
     Args:
         entering: the sum of what `sum_of_step` takes.
         loss: of one net.
-        gradient_sums: as there.
+        gradients: of each layer's outputs, or their sums.
     """
     total = entering.item() + loss.item()
-    for each in gradient_sums:
+    for each in gradients:
         total += each.sum().item()
     return abs(total) < LARGE
