@@ -94,6 +94,18 @@ def test_the_model_itself_is_asked_where_torch_has_no_onednn(
     assert given == [images]
 
 
+@needs_onednn
+@pytest.mark.parametrize(("units", "vectors", "quick"), [(64, "AVX2", True), (65, "AVX2", False), (65, "AVX512", True)])
+def test_many_units_go_by_onednn_where_the_processor_has_long_vectors(
+    units: int, vectors: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    model, images = models.hidden((1, 4, 4), 3, units=units), torch.rand(2, 1, 4, 4)
+    forward, given = asked(model)
+    torch.testing.assert_close(forward(images), model(images).detach())
+    assert not given if quick else given == [images]
+
+
 def hooked() -> nn.Module:
     model = models.hidden((1, 4, 4), 3)
     model.register_forward_hook(lambda module, inputs, outputs: outputs + 1)

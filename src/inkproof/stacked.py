@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.overflow import LARGE, sum_of_step
-from inkproof.written_out.products import by_onednn, product
+from inkproof.written_out.products import by_onednn, is_sooner, product
 
 
 class StackedNets:
@@ -28,6 +28,7 @@ class StackedNets:
         self._loss_gradient = nets[0].loss_gradient
         depth = range(len(nets[0].layers))
         device = nets[0].layers[0].weight.device
+        self._onednn = is_sooner(len(nets) * nets[0].layers[0].out_features)
         self._asks = device.type == "cpu"  # after each step whether its numbers are finite
         self._broken = torch.zeros((), dtype=torch.bool, device=device)
         self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in depth]
@@ -74,7 +75,7 @@ class StackedNets:
             loss = loss.masked_fill(self._broken, torch.nan)
         rate = lr / flat.shape[0]  # for gradients that are n times theirs
         wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
-        if by_onednn(gradient, flat):
+        if self._onednn and by_onednn(gradient, flat):
             wide.sub_(product(gradient, flat.T), alpha=rate)
         else:
             wide.addmm_(gradient, flat, alpha=-rate)
@@ -115,7 +116,7 @@ class StackedNets:
         if at:
             return weight @ seen[-1] if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen[-1])
         wide, form = weight.view(-1, flat.shape[1]), (weight.shape[0], weight.shape[1], len(flat))
-        if by_onednn(wide, flat):
+        if self._onednn and by_onednn(wide, flat):
             outputs = product(wide, flat).view(form)
             return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
         return (wide @ flat.T if bias is None else torch.addmm(bias.reshape(-1, 1), wide, flat.T)).view(form)

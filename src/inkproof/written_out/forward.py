@@ -7,7 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from inkproof.written_out.chain import chain_of
-from inkproof.written_out.products import by_onednn, product
+from inkproof.written_out.products import by_onednn, is_sooner, product
 
 
 def quick_forward(model: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -22,7 +22,9 @@ def quick_forward(model: nn.Module, otherwise: Callable[[Tensor], Tensor]) -> Ca
     """
     chain = chain_of(model)
     layers = None if chain is None else chain.linear
-    if chain is None or layers is None or not by_onednn(*(part for layer in layers for part in _numbers(layer))):
+    if chain is None or layers is None or not all(is_sooner(layer.out_features) for layer in layers):
+        return otherwise
+    if not by_onednn(*(part for layer in layers for part in _numbers(layer))):
         return otherwise
     flattens, width = chain.flattens_first, layers[0].in_features
 
