@@ -1,7 +1,8 @@
 """Kaggle's CSV: a header `label,pixel0,pixel1,…`, or without label, and one image a row; gzipped or not.
 
-The fast path is numpy.loadtxt, which refuses what is no whole number in range. It does not name the column, so when
-it objects a slow exact reader finds the first bad cell. Spaces around a number are allowed; quotes are not.
+Plain tables of digits take a quick path. All others are numpy.loadtxt's, which refuses what is no whole number in
+range. It does not name the column, so when it objects a slow exact reader finds the first bad cell. Spaces around a
+number are allowed; quotes are not.
 """
 
 import gzip
@@ -25,6 +26,7 @@ from inkproof.errors import InputError
 from inkproof.images import ImageSet
 from inkproof.sources.cache import cache_folder
 from inkproof.sources.labels import LARGEST_LABEL, name_classes
+from inkproof.sources.small_numbers import read_small_numbers
 from inkproof.sources.stored import open_stored, save_images
 
 _CONVERTER_VERSION = 1  # a change of what is made from the same bytes counts up
@@ -100,6 +102,10 @@ def _with_declared(images: ImageSet, classes: Sequence[str] | None, path: Path) 
 
 
 # -- header ----------------------------------------------------------------------------------------------------------
+
+
+def _open_bytes(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _open_text(path: Path) -> io.TextIOWrapper:
@@ -181,6 +187,9 @@ def _image_shape(path: Path, header: _Header, declared: tuple[int, int, int] | N
 
 def _read_rows(path: Path, header: _Header) -> tuple[Int64[np.ndarray, " n"] | None, UInt8[np.ndarray, "n pixels"]]:
     """Label numbers, where there are labels, and pixels of all rows."""
+    plain = _read_plain_rows(path, header)
+    if plain is not None:
+        return plain
     fields: list[tuple[str, type] | tuple[str, type, tuple[int]]] = [("pixels", np.uint8, (header.pixels,))]
     if header.has_labels:
         fields.insert(0, ("label", np.int64))
@@ -195,6 +204,23 @@ def _read_rows(path: Path, header: _Header) -> tuple[Int64[np.ndarray, " n"] | N
     if numbers is not None and (numbers.min() < 0 or numbers.max() > LARGEST_LABEL):
         _explain(path, header, "a label is out of range")
     return numbers, np.ascontiguousarray(table["pixels"])
+
+
+def _read_plain_rows(
+    path: Path, header: _Header
+) -> tuple[Int64[np.ndarray, " n"] | None, UInt8[np.ndarray, "n pixels"]] | None:
+    """As `_read_rows`, of a table of plain digits; None for any other."""
+    labels, pixels = [], []
+    with _open_bytes(path) as file:
+        file.readline()
+        for rows in read_small_numbers(file, len(header.columns)):
+            if rows is None:
+                return None
+            labels.append(rows[:, : header.has_labels].astype(np.int64))
+            pixels.append(np.ascontiguousarray(rows[:, header.has_labels :]))
+    if not pixels:
+        return None
+    return np.concatenate(labels).ravel() if header.has_labels else None, np.concatenate(pixels)
 
 
 def _rows(lines: Iterable[str]) -> Iterator[str]:
