@@ -52,9 +52,10 @@ arrays, trains 5 epochs (3 of the convolutional net) and ends.
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the convolutional one,
 and 4 times by the process, and is not always. Of an epoch of 784-30-10 its two large products take half, and the import
 of torch is half of a process, which is also why scikit-learn's is as quick. Ratios move with the hour, most of all that
-of the convolutional net, whose step lives on the caches. On this machine, with AVX2 alone, a second run gave 8.5, 7.3 and
-2.4 by the epoch, 3.8, 3.7 and 2.7 by the process. With AVX-512 (eight runs of 27 November, before 784-10 and 784-30-10 had
-steps of their own) they were 5.5 to 11.0, 4.7 to 7.0 and 1.6 to 2.9, and 3.5 to 5.2, 3.2 to 3.9 and 2.1 to 2.8.
+of the convolutional net, whose step lives on the caches. On this machine, with AVX2 alone, a second run gave 8.5, 7.3
+and 2.4 by the epoch, 3.8, 3.7 and 2.7 by the process. With AVX-512 (eight runs of 27 November, before 784-10 and
+784-30-10 had steps of their own) they were 5.5 to 11.0, 4.7 to 7.0 and 1.6 to 2.9, and 3.5 to 5.2, 3.2 to 3.9 and 2.1
+to 2.8.
 """
 GROWTH = """## How cost grows
 
