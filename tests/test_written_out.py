@@ -153,14 +153,15 @@ def test_weights_that_lay_elsewhere_return_to_their_memory_with_what_was_learnt(
         assert not torch.equal(parameter, then)
 
 
-def test_what_autograd_must_judge_is_judged_while_the_weights_lie_elsewhere() -> None:
+@pytest.mark.parametrize("fused", [True, False])  # torch's fused update reads memory as it lies
+def test_what_autograd_must_judge_is_judged_while_the_weights_lie_elsewhere(fused: bool) -> None:
     """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it."""
     torch.manual_seed(1)
     x, left_out = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
     objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
     for written_out in (True, False):
         model = net(6, 30, 3).double()
-        optimizer = plain(model.parameters())
+        optimizer = plain(model.parameters(), fused=fused)
         step = write_out(model, F.cross_entropy, optimizer) if written_out else None
         with StepPlan(written_out=step).specialised() as plan:
             for y in (CLASSES, left_out, CLASSES):

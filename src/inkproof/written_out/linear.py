@@ -19,7 +19,12 @@ from inkproof.written_out.overflow import is_far_from_overflow
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
 
 relu_backward = torch.ops.aten.threshold_backward.default  # looked up once: each step calls it
-ones = lru_cache(maxsize=8)(torch.ones)  # as many as a batch has rows: a product with them adds rows up
+
+
+@lru_cache(maxsize=8)
+def ones(rows: int, dtype: torch.dtype) -> Float[Tensor, " rows"]:
+    """As many as a batch has rows: a product with them adds rows up, and they are the same for each batch."""
+    return torch.ones(rows, dtype=dtype, device="cpu")
 
 
 class LinearStep:
@@ -94,7 +99,7 @@ class LinearStep:
                 weight.addmm_(gradient, seen.T, alpha=-rate)
             for bias, gradient in zip(self._biases, gradients, strict=True):
                 if bias is not None:
-                    bias.addmv_(gradient, ones(flat.shape[0], dtype=gradient.dtype), alpha=-rate)
+                    bias.addmv_(gradient, ones(flat.shape[0], gradient.dtype), alpha=-rate)
         self._weights[0].addmm_(gradients[0], flat, alpha=-rate)
         return loss
 

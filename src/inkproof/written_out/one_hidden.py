@@ -75,7 +75,7 @@ class OneHiddenStep:
                     return None
                 rows = flat.shape[0]
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs
-                of_rows = ones(rows, dtype=gradient.dtype)
+                of_rows = ones(rows, gradient.dtype)
                 self._weight.addmm_(gradient, hidden, alpha=-rate)
                 self._bias.addmv_(gradient, of_rows, alpha=-rate)
                 self._hidden_bias.addmv_(of_hidden.T, of_rows, alpha=-rate)

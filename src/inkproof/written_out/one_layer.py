@@ -56,7 +56,7 @@ class OneLayerStep:
                 if entering is not None and not is_far_from_overflow(entering, loss, (gradient,)):
                     return None
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
-                self._bias.addmv_(gradient, ones(rows, dtype=gradient.dtype), alpha=-rate)
+                self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
             by_part = gradient.view(-1, threads, rows // threads).transpose(0, 1)
             self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate)
             return loss
