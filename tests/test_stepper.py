@@ -1,13 +1,17 @@
 """A Stepper plans the fastest step there is, and plans a graph only where nothing would be passed by."""
 
+import copy
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from inkproof import schedules
+from inkproof import models, schedules
 from inkproof.audit import Record
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError
@@ -17,6 +21,7 @@ from inkproof.images import Split
 from inkproof.learner import Learner
 from inkproof.objective import Objective
 from inkproof.stepper import Stepper
+from inkproof.written_out import OneHiddenStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -64,3 +69,37 @@ def test_what_was_not_done_by_this_learner_is_not_gone_on_with(few_digits: Split
 
     list(plain.epochs(4, schedule, done=3))
     assert seen[0] == (3 * len(plain.training_batches), 4 * len(plain.training_batches))
+
+
+def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_images_learns_on_a_copy(
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_copy: list[int] = []
+    step = OneHiddenStep.step
+
+    def counted(self: OneHiddenStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+        on_copy.append(len(inputs))
+        return step(self, inputs, *given, **named)
+
+    monkeypatch.setattr(OneHiddenStep, "step", counted)
+    seen: list[float] = []
+
+    class Reading(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+            seen.append(loaded[-1].weight[0, 0].item())
+            return super().__getitem__(index)
+
+    train = few_digits.train
+    pixels, labels = torch.from_numpy(train.pixels / np.float32(255)), torch.from_numpy(train.labels.copy())
+    torch.manual_seed(0)
+    model = models.hidden((1, 8, 8), 10)
+    loaded = copy.deepcopy(model)
+    Learner(model, train, batch_size=64, shuffle=False, optimizer=torch.optim.SGD).fit(2, lr=0.1, verbose=False)
+    assert sum(on_copy) == 2 * len(train)
+    learner = Learner(loaded, DataLoader(Reading(pixels, labels), batch_size=64), optimizer=torch.optim.SGD)
+    seen.clear()
+    learner.fit(2, lr=0.1, verbose=False)
+    assert len(set(seen)) == 2 * -(-len(train) // 64)
+    assert sum(on_copy) == 2 * len(train)
+    for own, reference in zip(loaded.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,8 @@ from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import LinearStep, OneHiddenStep, OneLayerStep, write_out
+from inkproof.written_out import LinearStep, OneHiddenStep, OneLayerStep, WrittenOut, quickest, write_out
+from inkproof.written_out.linear import ones
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -34,10 +36,18 @@ def parameters_after(model: nn.Module, loss: Any, x: Tensor, y: Tensor, *, writt
     optimizer = plain(model.parameters())
     step = write_out(model, loss, optimizer) if written_out else None
     assert (step is not None) == written_out
-    objective = Objective(heads.Head("classes", 3), loss)
-    with StepPlan(written_out=step).specialised() as plan:
-        values = [train_step(model, objective, optimizer, x, y, precision="float32", plan=plan) for _ in range(3)]
+    objective, values = Objective(heads.Head("classes", 3), loss), []
+    with contextlib.nullcontext() if step is None else taken(step) as now:
+        plan = StepPlan(written_out=now)
+        for lr in (0.3, 0.2, 0.4):
+            optimizer.param_groups[0]["lr"] = lr
+            values.append(train_step(model, objective, optimizer, x, y, precision="float32", plan=plan))
     return [*(parameter.detach() for parameter in model.parameters()), torch.stack(values)]
+
+
+def taken(step: WrittenOut) -> AbstractContextManager[WrittenOut]:
+    """What an epoch takes of a step: the quickest form of linear layers, others as they are."""
+    return quickest(step) if isinstance(step, LinearStep) else contextlib.nullcontext(step)
 
 
 CLASSES, ONES = torch.tensor([0, 2, 1, 2, 0]), torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0]])
@@ -93,81 +103,12 @@ def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
 
     monkeypatch.setattr(LinearStep, "step", counted)
     torch.manual_seed(1)
-    x, y = torch.randn(rows, 1, 2, 3, dtype=torch.float64), torch.randint(0, 3, (rows,))
-    model = net(6, 3).double()
+    x, y = torch.randn(rows, 1, 20, 30, dtype=torch.float64), torch.randint(0, 3, (rows,))
+    model = net(600, 3).double()
     mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
     torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
     assert plain == ([] if by_parts else [rows] * 3)
     for own, reference in zip(mine, torchs, strict=True):
-        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
-
-
-def without_bias(model: nn.Sequential) -> nn.Sequential:
-    model[1].register_parameter("bias", None)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("model", "kind"),
-    [
-        (net(6, 3), OneLayerStep),
-        (net(6, 17), LinearStep),  # many outputs
-        (without_bias(net(6, 3)), LinearStep),
-        (net(6, 30, 3), OneHiddenStep),
-        (net(6, 64, 64), OneHiddenStep),
-        (net(6, 64, 65), LinearStep),
-        (net(6, 80, 3), LinearStep),  # not narrow
-        (net(6, 10, 3), LinearStep),  # six of sixteen would be computed for nothing
-        (without_bias(net(6, 30, 3)), LinearStep),
-        (net(6, 30, 30, 3), LinearStep),
-    ],
-)
-def test_one_layer_and_one_narrow_hidden_layer_have_steps_of_their_own(model: nn.Module, kind: type) -> None:
-    step = write_out(model, F.cross_entropy, plain(model.parameters()))
-    with StepPlan(written_out=step).specialised() as plan:
-        assert type(plan.written_out) is kind
-
-
-@pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
-def test_weights_that_lay_elsewhere_return_to_their_memory_with_what_was_learnt(
-    leave: type[BaseException] | None,
-) -> None:
-    model, x = net(6, 30, 3), torch.randn(5, 6)
-    parameters = list(model.parameters())
-    before, own = [parameter.clone() for parameter in parameters], [parameter.data for parameter in parameters]
-    optimizer = plain(parameters)
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        StepPlan(written_out=write_out(model, F.cross_entropy, optimizer)).specialised() as plan,
-    ):
-        assert all(map(torch.equal, before, parameters))
-        assert plan.written_out is not None
-        assert plan.written_out.step(x, lambda outputs: CLASSES, check_finite=True) is not None
-        learnt = [parameter.detach().clone() for parameter in parameters]
-        if leave is not None:
-            raise leave
-    for parameter, then, memory, now in zip(parameters, before, own, learnt, strict=True):
-        assert parameter.data_ptr() == memory.data_ptr()
-        assert parameter.is_contiguous()
-        assert torch.equal(parameter, now)
-        assert not torch.equal(parameter, then)
-
-
-@pytest.mark.parametrize("fused", [True, False])  # torch's fused update reads memory as it lies
-def test_what_autograd_must_judge_is_judged_while_the_weights_lie_elsewhere(fused: bool) -> None:
-    """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it."""
-    torch.manual_seed(1)
-    x, left_out = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
-    objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
-    for written_out in (True, False):
-        model = net(6, 30, 3).double()
-        optimizer = plain(model.parameters(), fused=fused)
-        step = write_out(model, F.cross_entropy, optimizer) if written_out else None
-        with StepPlan(written_out=step).specialised() as plan:
-            for y in (CLASSES, left_out, CLASSES):
-                train_step(model, objective, optimizer, x, y, precision="float32", plan=plan)
-        found.append([parameter.detach() for parameter in model.parameters()])
-    for own, reference in zip(*found, strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
@@ -185,6 +126,11 @@ def tied(model: nn.Sequential) -> nn.Module:
     return nn.Sequential(model[1], nn.ReLU(), model[1])
 
 
+def sharing_weights(model: nn.Sequential) -> nn.Module:
+    model[3].weight = model[1].weight
+    return model
+
+
 def listened_to(loss: nn.Module) -> nn.Module:
     loss.register_forward_hook(lambda *_: None)
     return loss
@@ -193,6 +139,85 @@ def listened_to(loss: nn.Module) -> nn.Module:
 class Own(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * 2
+
+
+def without_bias(model: nn.Sequential) -> nn.Sequential:
+    model[1].register_parameter("bias", None)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (net(600, 3), OneLayerStep),
+        (net(600, 17), LinearStep),  # many outputs
+        (net(6, 3), LinearStep),  # few inputs
+        (without_bias(net(600, 3)), LinearStep),
+        (net(6, 30, 3), OneHiddenStep),
+        (net(6, 64, 64), OneHiddenStep),
+        (net(6, 64, 65), LinearStep),
+        (net(6, 80, 3), LinearStep),  # not narrow
+        (net(6, 10, 3), LinearStep),  # six of sixteen would be computed for nothing
+        (without_bias(net(6, 30, 3)), LinearStep),
+        (net(6, 30, 30, 3), LinearStep),
+        (sharing_weights(net(30, 30, 30)), LinearStep),
+    ],
+)
+def test_one_layer_and_one_narrow_hidden_layer_have_steps_of_their_own(model: nn.Module, kind: type) -> None:
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    with quickest(step) as now:
+        assert type(now) is kind
+
+
+@pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
+def test_what_was_learnt_on_a_copy_is_written_back_however_the_epoch_ends(leave: type[BaseException] | None) -> None:
+    model, x = net(6, 30, 3), torch.randn(5, 6)
+    reference, parameters = copy.deepcopy(model), list(model.parameters())
+    step = write_out(model, F.cross_entropy, plain(parameters))
+    plain_step = write_out(reference, F.cross_entropy, plain(reference.parameters()))
+    assert isinstance(step, LinearStep)
+    assert plain_step is not None
+    with contextlib.suppress(KeyboardInterrupt), quickest(step) as now:
+        for _ in range(2):
+            assert now.step(x, lambda outputs: CLASSES, check_finite=True) is not None
+            assert plain_step.step(x, lambda outputs: CLASSES, check_finite=True) is not None
+        if leave is not None:
+            raise leave
+    for own, wanted in zip(parameters, reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
+def test_a_graph_over_weights_that_were_learnt_on_a_copy_is_refused_by_autograd() -> None:
+    """Torch's own error for gradients of weights that are no longer those of the forward pass."""
+    model, x = net(6, 30, 3), torch.randn(5, 6)
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    loss = F.cross_entropy(model(x), CLASSES)
+    with quickest(step) as now:
+        now.step(x, lambda outputs: CLASSES, check_finite=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_what_autograd_must_judge_is_judged_with_what_was_learnt_on_a_copy(fused: bool) -> None:
+    """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it."""
+    torch.manual_seed(1)
+    x, left_out = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
+    objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
+    for written_out in (True, False):
+        model = net(6, 30, 3).double()
+        optimizer = plain(model.parameters(), fused=fused)
+        step = write_out(model, F.cross_entropy, optimizer)
+        assert isinstance(step, LinearStep)
+        with quickest(step) as now:
+            plan = StepPlan(written_out=now if written_out else None)
+            for y in (CLASSES, left_out, CLASSES):
+                train_step(model, objective, optimizer, x, y, precision="float32", plan=plan)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for own, reference in zip(*found, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -254,22 +279,60 @@ def test_targets_of_another_type_are_left_to_torch(loss: Any, outputs: int, targ
     assert step.step(torch.randn(5, 6), lambda outputs: targets, check_finite=True) is None
 
 
+FORMS = [(6, 3), (600, 3), (6, 30, 3), (6, 30, 30, 3)]  # each with a step of its own
+
+
 @pytest.mark.parametrize("check_finite", [True, False])
-def test_an_empty_batch_is_left_to_torch(check_finite: bool) -> None:
+@pytest.mark.parametrize("widths", FORMS)
+@pytest.mark.parametrize("flattens", [True, False])
+def test_inputs_that_do_not_fit_are_left_to_torch(widths: tuple[int, ...], flattens: bool, check_finite: bool) -> None:
+    whole = net(*widths)
+    model = whole if flattens else whole[1:]
+    before = [parameter.clone() for parameter in model.parameters()]
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    inputs = widths[0]
+    odd = [torch.randn(0, inputs), torch.randn(5, inputs + 2), torch.randn(5, inputs).to_sparse(), torch.randn(inputs)]
+    if not flattens:
+        odd.append(torch.randn(5, 4, inputs))  # a linear layer over the last of three dimensions
+    with quickest(step) as now:
+        for x in odd:
+            assert now.step(x, lambda outputs: CLASSES[: len(outputs)], check_finite=check_finite) is None
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_stacked_nets_leave_an_empty_batch_to_torch() -> None:
     model = net(6, 3)
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
-    assert step is not None
-    assert step.step(torch.randn(0, 6), lambda outputs: CLASSES[:0], check_finite=check_finite) is None
-    stacked = StackedNets([step, step])
-    assert stacked.step(torch.randn(0, 6), CLASSES[:0], 0.3) is None
+    assert isinstance(step, LinearStep)
+    assert StackedNets([step, step]).step(torch.randn(0, 6), CLASSES[:0], 0.3) is None
 
 
-def test_a_linear_layer_over_the_last_of_three_dimensions_is_left_to_torch() -> None:
-    model = nn.Linear(6, 3)
-    x, y = torch.randn(2, 4, 6), torch.rand(2, 4, 3)
-    step = write_out(model, F.binary_cross_entropy_with_logits, plain(model.parameters()))
-    assert step is not None
-    assert step.step(x, lambda outputs: y, check_finite=True) is None
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("widths", FORMS)
+def test_inputs_may_lie_in_memory_in_any_order(widths: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    x, y = torch.randn(widths[0], 128, dtype=torch.float64).T, torch.randint(0, 3, (128,))
+    model = net(*widths).double()
+    mine = parameters_after(model, F.cross_entropy, x, y, written_out=True)
+    torchs = parameters_after(model, F.cross_entropy, x, y, written_out=False)
+    for own, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("widths", FORMS)
+def test_a_class_that_there_is_not_is_left_to_torch(widths: tuple[int, ...]) -> None:
+    model = net(*widths)
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    with quickest(step) as now:
+        assert now.step(torch.randn(5, widths[0]), lambda outputs: CLASSES + 3, check_finite=True) is None
+
+
+def test_ones_lie_on_the_processor_whatever_the_default_device_is() -> None:
+    ones.cache_clear()
+    with torch.device("meta"):
+        assert ones(5, torch.float32).device.type == "cpu"
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e36])
@@ -288,7 +351,7 @@ def test_numbers_near_the_end_of_float32_are_looked_at_by_the_ordinary_step_befo
         train_step(model, objective, optimizer, x * x, CLASSES, precision="float32", plan=plan)
 
 
-@pytest.mark.parametrize("hidden", [(), (4,), (30,)])
+@pytest.mark.parametrize("hidden", [(), (4,), (30,), (16,)])  # 16 fill a vector: nothing stands beside them
 def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_before_the_update(
     hidden: tuple[int, ...],
 ) -> None:
@@ -303,11 +366,40 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_befor
     if hidden:
         assert torch.isfinite(model(x)).all()
     assert step.step(x, lambda outputs: y, check_finite=True) is None
-    with StepPlan(written_out=step).specialised() as plan:
-        assert plan.written_out is not None
-        assert plan.written_out.step(x, lambda outputs: y, check_finite=True) is None
+    with quickest(step) as now:
+        assert now.step(x, lambda outputs: y, check_finite=True) is None
     assert StackedNets([step, step]).step(x, y, 0.3) is None
     assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e36])
+def test_rows_shared_by_threads_are_looked_at_too(broken: float) -> None:
+    model = net(600, 3)
+    before = [parameter.clone() for parameter in model.parameters()]
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    x, y = torch.randn(128, 600), torch.zeros(128, dtype=torch.int64)
+    x[70, 2] = broken
+    with quickest(step) as now:
+        assert now.step(x, lambda outputs: y, check_finite=True) is None
+        assert all(map(torch.equal, before, model.parameters()))
+        assert now.step(x, lambda outputs: y, check_finite=False) is not None
+
+
+@pytest.mark.parametrize("hidden", [(4,), (30,), (16,)])
+def test_a_gradient_that_is_too_large_for_the_hidden_layer_alone_is_seen(hidden: tuple[int, ...]) -> None:
+    """Outputs, loss and their gradient are small numbers here."""
+    model = net(6, *hidden, 3)
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.fill_(1e-20)
+        model[3].weight.zero_()[0] = 1e20
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    for now in (contextlib.nullcontext(step), quickest(step)):
+        with now as taken_step:
+            assert taken_step.step(torch.ones(5, 6), lambda outputs: CLASSES, check_finite=True) is None
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -332,12 +424,25 @@ def test_stacked_nets_that_do_not_ask_mask_their_updates_from_a_broken_number_on
     assert all(map(torch.equal, before, model.parameters()))
 
 
+@pytest.mark.parametrize(("vectors", "by_onednn"), [("AVX512", [True, True]), ("AVX2", [True, False])])
+def test_many_units_side_by_side_go_by_onednn_where_the_processor_has_long_vectors(
+    vectors: str, by_onednn: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    for units, wanted in zip((32, 33), by_onednn, strict=True):
+        step = write_out(model := net(6, units, 3), F.cross_entropy, plain(model.parameters()))
+        assert isinstance(step, LinearStep)
+        assert StackedNets([step, step])._onednn is wanted
+
+
 def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:
     model = net(6, 3)
     weight, bias = model.parameters()
     groups = [{"params": [weight]}, {"params": [bias]}]
     assert write_out(model, F.cross_entropy, plain(groups)) is not None
     assert write_out(model, F.cross_entropy, plain([groups[0], {"params": [bias], "lr": 0.1}])) is None
+    ended = [{**groups[0], "lr_ratio": 1.0}, {"params": [bias], "lr_ratio": 0.1}]  # their schedule ended at 0
+    assert write_out(model, F.cross_entropy, plain(ended, lr=0.0)) is None
 
 
 @pytest.mark.parametrize("extra", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"nesterov": True, "momentum": 0.9}])

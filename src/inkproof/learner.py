@@ -263,7 +263,7 @@ class Learner:
             return self._judge(self.training_batches)[0]
         losses, sizes, stepper = [], [], self.stepper()
         self.model.train()
-        with self._streams.as_global("model"), stepper.plan(self.device).specialised() as plan:
+        with self._streams.as_global("model"), stepper.plan(self.device).quickest(self.training_batches) as plan:
             for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))

@@ -14,7 +14,7 @@ from inkproof.hard_examples import Difficulties
 from inkproof.objective import Objective
 from inkproof.runtime import Precision
 from inkproof.steps import PLAIN, StepPlan, train_step
-from inkproof.written_out import WrittenOut, write_out
+from inkproof.written_out import ConvolutionalStep, LinearStep, write_out
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Stepper:
     captured: CapturedStep | None = None
 
     @property
-    def written_out(self) -> WrittenOut | None:
+    def written_out(self) -> LinearStep | ConvolutionalStep | None:
         """The step without autograd, where model, loss, optimiser and precision have one; its outputs are not seen."""
         if self.precision != "float32" or self.difficulties is not None:
             return None

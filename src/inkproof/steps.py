@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from inkproof.batches import BatchSource, LoaderBatches
 from inkproof.captured import CapturedStep
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
@@ -17,7 +18,7 @@ from inkproof.models import MeanImage
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
-from inkproof.written_out import LinearStep, WrittenOut, quick_forward, specialised
+from inkproof.written_out import LinearStep, WrittenOut, quick_forward, quickest
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class StepPlan:
     """How steps of a training are computed where there is a faster way than one operation after another.
 
     Args:
-        written_out: the step without autograd, for models that have one, as `write_out` gives it.
+        written_out: the step without autograd, for models that have one.
         guard: masks updates on a device in place of looking at their numbers, which would wait for it.
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
         watch: told outputs and labels of each batch.
@@ -37,13 +38,17 @@ class StepPlan:
     watch: Callable[[Tensor, Tensor], None] | None = None
 
     @contextmanager
-    def specialised(self) -> Iterator["StepPlan"]:
-        """The plan for steps inside the block, where weights may lie elsewhere, their values and shapes as ever."""
-        if not isinstance(self.written_out, LinearStep):
+    def quickest(self, batches: BatchSource) -> Iterator["StepPlan"]:
+        """The quickest plan for a pass over these batches, in a block that ends with it.
+
+        Weights may wait for the block's end to have what was learnt. A user's loader might read them, and gets this
+        plan as it is.
+        """
+        if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep):
             yield self
             return
-        with specialised(self.written_out) as quickest:
-            yield replace(self, written_out=quickest)
+        with quickest(self.written_out) as step:
+            yield replace(self, written_out=step)
 
 
 PLAIN = StepPlan()

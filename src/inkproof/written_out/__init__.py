@@ -29,7 +29,7 @@ __all__ = [
     "OneLayerStep",
     "WrittenOut",
     "quick_forward",
-    "specialised",
+    "quickest",
     "write_out",
 ]
 
@@ -60,16 +60,19 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
 
 
 @contextmanager
-def specialised(step: LinearStep) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
-    """The quickest step of these layers; in the block weights may lie elsewhere, their values and shapes as ever."""
+def quickest(step: LinearStep) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
+    """The quickest step of these layers, for a block in which nobody else reads or writes their parameters.
+
+    They have what was learnt when the block ends, however it ends, and whenever the step leaves a batch to autograd.
+    """
     if is_one_layer(step.layers):
         yield OneLayerStep(step)
     elif is_one_narrow_hidden(step.layers):
-        padded = OneHiddenStep(step)
+        on_copy = OneHiddenStep(step)
         try:
-            yield padded
+            yield on_copy
         finally:
-            padded.restore()
+            on_copy.write_back()
     else:
         yield step
 
@@ -84,7 +87,8 @@ def _are_simple(layers: Sequence[Layer]) -> bool:
 
 
 def _trains_exactly(optimizer: torch.optim.Optimizer, layers: Sequence[Layer]) -> bool:
-    """Whether the optimiser has exactly the layers' parameters, at one learning rate."""
+    """Whether the optimiser has exactly the layers' parameters, at one learning rate now and by any schedule."""
     parameters = {id(parameter) for layer in layers for parameter in layer.parameters()}
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    return parameters == trained and len({group["lr"] for group in optimizer.param_groups}) == 1
+    rates = {(group["lr"], group.get("lr_ratio")) for group in optimizer.param_groups}
+    return parameters == trained and len(rates) == 1

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from inkproof.written_out.linear import relu_backward
-from inkproof.written_out.losses import LossGradient
+from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
@@ -54,11 +54,10 @@ class ConvolutionalStep:
         images = inputs.reshape(parts, count // parts, -1).mT
         seen, gathered, outputs = self._forward(images, windows)
         rows = outputs.view(parts, -1, count // parts).transpose(0, 1).reshape(-1, count)
-        targets = to_targets(rows.T)
-        try:
-            loss, gradient = self.loss_gradient(rows, targets)
-        except (RuntimeError, IndexError):  # targets that this loss cannot take, or marks of rows to leave out
-            return None  # autograd's to judge
+        judged = judge(self.loss_gradient, rows, to_targets(rows.T))
+        if judged is None:
+            return None
+        loss, gradient = judged
         gradient = gradient.view(-1, parts, count // parts).transpose(0, 1).reshape(outputs.shape)
         gradients = self._backward(gradient, seen, windows)
         sums = [gradient.sum(dim=(0, 2)) for gradient in gradients]

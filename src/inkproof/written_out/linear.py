@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.runtime import one_thread
-from inkproof.written_out.losses import LossGradient
+from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
@@ -71,8 +71,8 @@ class LinearStep:
             The loss before the update, an inference tensor; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
-        flat = inputs.flatten(1) if self.flatten else inputs
-        if flat.ndim != 2 or not flat.shape[0]:
+        flat = self.rows_of(inputs)
+        if flat is None:
             return None
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
         # softmax over rows ten times as fast as one over columns.
@@ -83,11 +83,10 @@ class LinearStep:
             for weight, _, column in self._upper:
                 hidden.append(outputs.relu_())
                 outputs = _layer(weight, column, hidden[-1])
-            targets = to_targets(outputs.T)
-            try:
-                loss, gradient = self.loss_gradient(outputs, targets)
-            except (RuntimeError, IndexError):  # targets that this loss cannot take, or marks of rows to leave out
-                return None  # autograd's to judge
+            judged = judge(self.loss_gradient, outputs, to_targets(outputs.T))
+            if judged is None:
+                return None
+            loss, gradient = judged
             gradients = [gradient]
             for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
                 gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
@@ -102,6 +101,14 @@ class LinearStep:
                     bias.addmv_(gradient, ones(flat.shape[0], gradient.dtype), alpha=-rate)
         self._weights[0].addmm_(gradients[0], flat, alpha=-rate)
         return loss
+
+    def rows_of(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n inputs"] | None:
+        """A batch as the first layer takes it; None where it is empty or does not fit, which is autograd's to judge."""
+        if inputs.layout is not torch.strided:
+            return None
+        flat = inputs.flatten(1) if self.flatten and inputs.ndim > 1 else inputs
+        fits = flat.ndim == 2 and flat.shape[0] > 0 and flat.shape[1] == self.layers[0].in_features
+        return flat if fits else None
 
 
 def _layer(

@@ -18,6 +18,16 @@ them; gives the loss of each net, a mean over n rows, and n times its gradient f
 divided by n in place of so many numbers. Raises a RuntimeError or an IndexError for targets it cannot take."""
 
 
+def judge(
+    loss_gradient: LossGradient, outputs: Float[Tensor, "outputs n"], targets: Shaped[Tensor, "..."]
+) -> tuple[Tensor, Tensor] | None:
+    """The loss and its gradient; None for targets that it cannot take, or marks of rows to leave out: autograd's."""
+    try:
+        return loss_gradient(outputs, targets)
+    except (RuntimeError, IndexError):
+        return None
+
+
 def known_gradient(loss: Any) -> LossGradient | None:
     """The loss with its gradient, for a loss that is known and has no hooks; None for all others.
 
