@@ -268,7 +268,7 @@ def inputs_not_scaled(sides: Sides) -> Iterator[Seen]:
     """Inputs reach far beyond what a net learns well from, as pixels of 0..255 do that were not divided by 255."""
     if sides.train is None or sides.train.kind == "images":
         return
-    largest = float(np.abs(sides.train.sample).max())
+    largest = sides.train.largest
     if _UNSCALED < largest < np.inf:
         yield Seen(
             f"training inputs reach {largest:.4g}: nets learn slowly from such, or not at all.",
@@ -289,7 +289,7 @@ def inputs_scaled_twice(sides: Sides) -> Iterator[Seen]:
     """Inputs hardly differ from each other, as pixels do that were divided by 255 twice."""
     if sides.train is None:
         return
-    spread, largest = float(sides.train.sample.std()), float(np.abs(sides.train.sample).max())
+    spread, largest = sides.train.spread, sides.train.largest
     if 0 < spread < _DIM and largest < 0.1:
         yield Seen(
             f"training inputs have a standard deviation of {spread:.2g} and reach {largest:.2g}: too dim to learn.",
@@ -311,9 +311,9 @@ def inputs_scaled_twice(sides: Sides) -> Iterator[Seen]:
 def values_wrapped(sides: Sides) -> Iterator[Seen]:
     """Bright pixels became negative: 0..255 was stored in signed bytes, and 200 is now -56."""
     for name, side in _all(sides).items():
-        if side.kind != "tensors" or not np.isfinite(side.sample).all() or not (side.sample < 0).any():
+        if side.kind != "tensors" or not side.is_finite or not (side.sample < 0).any():
             continue
-        scale = 1.0 if np.abs(side.sample).max() > 1.01 else 255.0
+        scale = 1.0 if side.largest > 1.01 else 255.0
         values = side.sample * scale
         whole = np.abs(values - np.round(values)).max() < 1e-2
         if not whole or not (-128.5 < values.min() < -100 and 100 < values.max() < 127.5):

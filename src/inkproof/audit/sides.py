@@ -9,6 +9,7 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64, Shaped, UInt64
 from torch import Tensor
 
@@ -59,6 +60,22 @@ class Side:
         return self.take(self.sampled).reshape(len(self.sampled), -1)
 
     @cached_property
+    def spread(self) -> float:
+        """The standard deviation of the sample's numbers; by torch, which keeps no copy of them on the way."""
+        return float(torch.from_numpy(self.sample).std(correction=0))
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest of the sample's numbers, whatever its sign; NaN where one is."""
+        smallest, largest = torch.from_numpy(self.sample).aminmax()
+        return float(torch.maximum(-smallest, largest))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all numbers of the sample are."""
+        return math.isfinite(self.largest)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows: equal for equal rows in the same order, whatever their labels."""
         return hashlib.blake2b(self.fingerprints.tobytes(), digest_size=16).hexdigest()
@@ -71,7 +88,7 @@ class Side:
     @cached_property
     def witness(self) -> Witness | None:
         """A plain classifier fitted on a part of these rows; None where they are too few, unlabelled or not finite."""
-        if self.sample_labels is None or not np.isfinite(self.sample).all():
+        if self.sample_labels is None or not self.is_finite:
             return None
         return fit_witness(self.sample, self.sample_labels)
 

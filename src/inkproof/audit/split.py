@@ -175,19 +175,19 @@ def inputs_rescaled(sides: Sides) -> Iterator[Seen]:
     if train is None:
         return
     for name, side in sides.held_out.items():
-        if side.shape != train.shape or not (np.isfinite(train.sample).all() and np.isfinite(side.sample).all()):
+        if side.shape != train.shape or not (train.is_finite and side.is_finite):
             continue
-        spread = float(train.sample.std()) or 1e-9
+        spread = train.spread or 1e-9
         means = [one.sample.mean(axis=1) for one in (train, side)]
         error = math.sqrt(sum(float(mean.var()) / len(mean) for mean in means)) + 1e-9
         shift = float(means[1].mean() - means[0].mean())
-        factor = max(float(side.sample.std()) / spread, 1e-9)
+        factor = max(side.spread / spread, 1e-9)
         shifted = abs(shift) > 0.25 * spread and abs(shift) / error > _SURE
         stretched = max(factor, 1 / factor) > 1.3 and len(side.sample) >= _FEWEST_HELD_OUT
         if shifted or stretched:
             far = max(factor, 1 / factor) > 3 or abs(shift) > spread
             yield Seen(
-                f"{name} inputs have mean {side.sample.mean():.3g} and standard deviation {side.sample.std():.3g}, "
+                f"{name} inputs have mean {side.sample.mean():.3g} and standard deviation {side.spread:.3g}, "
                 f"training inputs {train.sample.mean():.3g} and {spread:.3g}: they were prepared in another way.",
                 {"shift": shift, "factor": factor, "standard_error": error},
                 "Prepare all sides by the same function, with the numbers taken from training.",
@@ -311,7 +311,7 @@ def _testified(sides: Sides) -> Iterator[tuple[str, Side, Witness, Bool[np.ndarr
     if train is None or not labelled or train.witness is None or not train.witness.knows:
         return
     for name, side in labelled.items():
-        if side.shape == train.shape and len(side.sampled) >= _FEWEST_HELD_OUT and np.isfinite(side.sample).all():
+        if side.shape == train.shape and len(side.sampled) >= _FEWEST_HELD_OUT and side.is_finite:
             yield name, side, train.witness, train.witness.classify(side.sample) == side.sample_labels
 
 
