@@ -90,6 +90,7 @@ def _accuracy(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         name = "" if row["setting"] == row["recipe"] else f"{row['setting']}: "
         changed = "".join(f", no {key}" for key in row["changes"])
+        changed += f", {row['drawn']:,} images" if row.get("drawn") else ""
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}, {row['seeds']} seeds"
         together = "" if row["together"] is None else f"{row['together']:.2%}"
