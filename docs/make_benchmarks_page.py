@@ -42,8 +42,8 @@ than the last 10,000. {bfloat16_machine}, in bfloat16:
 {bfloat16}
 The machine has two speeds that change within minutes, and both tables are mostly of the slower one. At the faster one
 `quick`, of all images then, took 3.3 s, `fast` 4.4 and 5.3, eight to nine epochs of `accurate` 16.6, and its then 19
-epochs 32.7, so that its 17 take 29. So all accuracies that were wanted are met but 99.7 % by `best` on the harder
-images, and all seconds at the faster speed; at the slower one those of `fast` and of some of the others are not.
+epochs 32.7, so that its 17 take 29. So all accuracies that were wanted are met but 99.7 % by `best`, and all seconds at
+the faster speed; at the slower one those of `fast` and of some of the others are not.
 
 {float32_machine}, which cannot multiply in bfloat16, in float32, on the
 images kept aside; `accurate` before it had clean statistics, of 19 epochs. The seconds wanted are those of bfloat16;
