@@ -62,8 +62,9 @@ inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 t
 and 4 times by the process, and is not always. Of an epoch of 784-30-10 its two large products take half, and the import
 of torch is half of a process, which is also why scikit-learn's is as quick. Ratios move with the hour, most of all that
 of the convolutional net, whose step lives on the caches. On this machine a run of an hour before, while it served
-others too, gave 10.2, 4.1 and 2.1 by the epoch, 3.8, 3.0 and 2.7 by the process; with AVX2 alone two runs gave 10.3 and
-8.5, 7.5 and 7.3, 3.0 and 2.4 by the epoch, 3.9 and 3.8, 4.2 and 3.7, 3.0 and 2.7 by the process.
+others too, gave 10.2, 4.1 and 2.1 by the epoch, 3.8, 3.0 and 2.7 by the process, and one two hours after it 9.3, 6.7
+and 2.6, 4.9, 3.2 and 2.8; with AVX2 alone two runs gave 10.3 and 8.5, 7.5 and 7.3, 3.0 and 2.4 by the epoch, 3.9 and
+3.8, 4.2 and 3.7, 3.0 and 2.7 by the process.
 """
 GROWTH = """## How cost grows
 
