@@ -21,12 +21,17 @@ def asked(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
     """The quick forward pass of a model, and the inputs for which the model itself was asked."""
     given: list[Tensor] = []
 
-    def otherwise(inputs: Tensor) -> Tensor:
+    quick = quick_forward(model)
+
+    def outputs_of(inputs: Tensor) -> Tensor:
+        done = None if quick is None else quick(inputs, 1.0)
+        if done is not None:
+            return done
         given.append(inputs)
         outputs: Tensor = model(inputs)
         return outputs
 
-    return quick_forward(model, otherwise), given
+    return outputs_of, given
 
 
 @needs_onednn
@@ -82,6 +87,14 @@ def test_outputs_of_linear_layers_are_those_of_the_model(model: nn.Module, image
     assert not given
     assert not outputs.requires_grad
     assert torch.equal(images, before)
+
+
+@needs_onednn
+@pytest.mark.parametrize(("model", "images"), LINEAR_MODELS)
+def test_inputs_in_another_unit_are_scaled_within_the_product(model: nn.Module, images: Tensor) -> None:
+    quick = quick_forward(model)
+    assert quick is not None
+    torch.testing.assert_close(quick(images * 255, 1 / 255), model(images).detach())
 
 
 @pytest.mark.parametrize(("model", "images"), LINEAR_MODELS)

@@ -5,7 +5,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for their numb
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -24,6 +24,9 @@ from inkproof.pairs import as_tensors, sampled
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
+
+BYTE = 1 / 255
+"""What a byte's unit is of a pixel's range, 0 to 1."""
 
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -89,12 +92,24 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
         for positions, pixels in self._pixel_batches():
-            inputs = pixels.to(torch.float32).mul_(1 / 255).view(-1, *self.images.shape)
+            inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self.images.shape)
             if self.augment is not None:
                 assert self.generator is not None, "an augmentation needs a stream to draw from"
                 inputs = self.augment(inputs, self.generator)
             if self.difficulties is not None:
                 self.difficulties.given = positions
+            yield inputs, self._labels.index_select(0, positions)
+
+    def in_bytes(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
+        """One pass whose inputs are bytes, 0 to 255, as float32, for who scales by `BYTE` within a product.
+
+        Each batch's inputs lie where those of the batch before did, in memory that the processor's caches have.
+        """
+        assert self.augment is None and self.difficulties is None, "both read batches as they are"
+        memory = torch.empty(self.batch_size + 1, *self.images.shape, device=self.device)
+        for positions, pixels in self._pixel_batches():
+            inputs = memory[: len(pixels)]
+            inputs.view(len(pixels), -1).copy_(pixels)
             yield inputs, self._labels.index_select(0, positions)
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
@@ -130,6 +145,15 @@ class Batches:
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
+
+
+def in_own_unit(
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
+    """One pass as it is made soonest, and what its inputs are to be multiplied by: bytes where they can be given."""
+    if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
+        return batches.in_bytes(), BYTE
+    return batches, 1.0
 
 
 def epoch_lengths(batches: BatchSource, epochs: int) -> list[int]:

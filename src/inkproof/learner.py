@@ -263,8 +263,9 @@ class Learner:
             return self._judge(self.training_batches)[0]
         losses, sizes, stepper = [], [], self.stepper()
         self.model.train()
-        with self._streams.as_global("model"), stepper.plan(self.device).quickest(self.training_batches) as plan:
-            for step, (inputs, labels) in enumerate(self.training_batches, start=first_step):
+        plan = stepper.plan(self.device)
+        with self._streams.as_global("model"), plan.quickest(self.training_batches) as (plan, batches):
+            for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from inkproof.batches import BatchSource, LoaderBatches
+from inkproof.batches import BatchSource, LoaderBatches, in_own_unit
 from inkproof.captured import CapturedStep
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
@@ -30,25 +30,28 @@ class StepPlan:
         guard: masks updates on a device in place of looking at their numbers, which would wait for it.
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
         watch: told outputs and labels of each batch.
+        unit: what the step without autograd multiplies inputs by: batches of bytes are scaled in its products.
     """
 
     written_out: WrittenOut | None = None
     guard: DeviceGuard | None = None
     captured: CapturedStep | None = None
     watch: Callable[[Tensor, Tensor], None] | None = None
+    unit: float = 1.0
 
     @contextmanager
-    def quickest(self, batches: BatchSource) -> Iterator["StepPlan"]:
-        """The quickest plan for a pass over these batches, in a block that ends with it.
+    def quickest(self, batches: BatchSource) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
+        """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
         Weights may wait for the block's end to have what was learnt. A user's loader might read them, and gets this
         plan as it is.
         """
         if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep):
-            yield self
+            yield self, batches
             return
-        with quickest(self.written_out) as step:
-            yield replace(self, written_out=step)
+        taken, unit = in_own_unit(batches)
+        with quickest(self.written_out, unit=unit) as step:
+            yield replace(self, written_out=step, unit=unit), taken
 
 
 PLAIN = StepPlan()
@@ -68,7 +71,7 @@ def train_step(
     """Forward, backward, update: the textbook's step.
 
     Args:
-        inputs: (b, ...) on the model's device.
+        inputs: (b, ...) on the model's device, in units of `plan.unit`.
         labels: (b,) class indices, or targets as a user's loader gives them.
         check_finite: look at the loss and the gradients before the update.
         plan: how the same is computed faster.
@@ -85,6 +88,8 @@ def train_step(
         done = plan.written_out.step(inputs, partial(objective.paired_targets, labels), check_finite=check_finite)
         if done is not None:
             return done
+        if plan.unit != 1:
+            inputs = inputs * plan.unit
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
@@ -127,12 +132,14 @@ def collect_outputs(
 ) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
     """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards."""
     outputs, labels = [], []
-    compute: Callable[[Tensor], Tensor] = partial(forward, model, precision=precision)
-    if precision == "float32":
-        compute = quick_forward(model, otherwise=compute)
+    quick = quick_forward(model) if precision == "float32" else None
+    batches, unit = (batches, 1.0) if quick is None else in_own_unit(batches)
     with evaluating(model):
         for inputs, batch_labels in batches:
-            outputs.append(compute(inputs))
+            done = None if quick is None else quick(inputs, unit)
+            if done is None:
+                done = forward(model, inputs if unit == 1 else inputs * unit, precision)
+            outputs.append(done)
             labels.append(batch_labels)
     return torch.cat(outputs), torch.cat(labels)
 

@@ -60,11 +60,17 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
 
 
 @contextmanager
-def quickest(step: LinearStep) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
+def quickest(step: LinearStep, *, unit: float = 1.0) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
     """The quickest step of these layers, for a block in which nobody else reads or writes their parameters.
 
     They have what was learnt when the block ends, however it ends, and whenever the step leaves a batch to autograd.
+
+    Args:
+        step: theirs.
+        unit: what inputs are multiplied by, within the products that take them.
     """
+    if unit != step.unit:
+        step = LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
     if is_one_layer(step.layers):
         yield OneLayerStep(step)
     elif is_one_narrow_hidden(step.layers):

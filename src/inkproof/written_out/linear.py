@@ -35,18 +35,26 @@ class LinearStep:
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
+        unit: what inputs are multiplied by.
 
     Attributes:
-        layers, optimizer, loss_gradient, flatten: as given.
+        layers, optimizer, loss_gradient, flatten, unit: as given.
     """
 
     def __init__(
-        self, layers: list[nn.Linear], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient, *, flatten: bool
+        self,
+        layers: list[nn.Linear],
+        optimizer: torch.optim.Optimizer,
+        loss_gradient: LossGradient,
+        *,
+        flatten: bool,
+        unit: float = 1.0,
     ):
         self.layers = layers
         self.flatten = flatten
         self.optimizer = optimizer
         self.loss_gradient = loss_gradient
+        self.unit = unit
         # The same memory without autograd's view of it, biases as columns too; found once, since a step is short.
         self._weights = [layer.weight.detach() for layer in layers]
         self._biases = [None if layer.bias is None else layer.bias.detach() for layer in layers]
@@ -76,7 +84,7 @@ class LinearStep:
             return None
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
         # softmax over rows ten times as fast as one over columns.
-        outputs = _layer(self._weights[0], self._columns[0], flat.T)
+        outputs = _layer(self._weights[0], self._columns[0], flat.T, unit=self.unit)
         entering = outputs.sum() if check_finite else None
         hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
@@ -99,7 +107,7 @@ class LinearStep:
             for bias, gradient in zip(self._biases, gradients, strict=True):
                 if bias is not None:
                     bias.addmv_(gradient, ones(flat.shape[0], gradient.dtype), alpha=-rate)
-        self._weights[0].addmm_(gradients[0], flat, alpha=-rate)
+        self._weights[0].addmm_(gradients[0], flat, alpha=-rate * self.unit)
         return loss
 
     def rows_of(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n inputs"] | None:
@@ -112,6 +120,13 @@ class LinearStep:
 
 
 def _layer(
-    weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs 1"] | None, inputs: Float[Tensor, "inputs n"]
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, "outputs 1"] | None,
+    inputs: Float[Tensor, "inputs n"],
+    *,
+    unit: float = 1.0,
 ) -> Float[Tensor, "outputs n"]:
-    return weight @ inputs if bias is None else torch.addmm(bias, weight, inputs)
+    if bias is not None:
+        return torch.addmm(bias, weight, inputs, alpha=unit)
+    outputs = weight @ inputs
+    return outputs if unit == 1 else outputs.mul_(unit)

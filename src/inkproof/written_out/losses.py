@@ -1,16 +1,18 @@
 """Losses and their gradients for a net's outputs, written out."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from inkproof import heads
 from inkproof.hooks import has_hooks
+
+_FEW = 32  # classes: columns of a unit matrix are found sooner than zeros are written and ones put among them
 
 LossGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch's outputs, (outputs, n) of one net or (nets, outputs, n) of several, and its targets as the loss takes
@@ -62,29 +64,40 @@ def _require(targets: Shaped[Tensor, "..."], shape: tuple[int, ...], dtype: torc
         raise RuntimeError(f"the loss takes {dtype} {shape} here, not {targets.dtype} {tuple(targets.shape)}")
 
 
+def _one_hot(
+    targets: Int64[Tensor, " n"], classes: int, outputs: Float[Tensor, "..."]
+) -> Float[Tensor, "classes n"]:
+    """Columns with a one at each row's class; a RuntimeError or an IndexError for what is no class."""
+    if classes > _FEW:
+        return outputs.new_zeros(classes, len(targets)).scatter_(0, targets.unsqueeze(0), 1.0)
+    return _ones_at(classes, outputs.dtype, outputs.device).index_select(1, targets)
+
+
+@lru_cache(maxsize=8)
+def _ones_at(classes: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "classes classes"]:
+    return torch.eye(classes, dtype=dtype, device=device)
+
+
 def _cross_entropy(
     outputs: Float[Tensor, "*nets classes n"], targets: Shaped[Tensor, "..."], *, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """n times its gradient is the probabilities minus the (smoothed) one-hot targets."""
     classes, count = outputs.shape[-2:]
-    logarithms = outputs.log_softmax(dim=-2)
-    if targets.is_floating_point():  # probabilities a class
+    given = targets.is_floating_point()  # probabilities a class
+    if given:
         _require(targets, (count, classes), outputs.dtype)
-        wanted = targets.T * (1 - smoothing) + smoothing / classes
-        loss = -(wanted * logarithms).sum(dim=(-2, -1)) / count
-        return loss, logarithms.exp_().mul_(wanted.sum(dim=0)).sub_(wanted)
-    _require(targets, (count,), torch.int64)
-    if outputs.ndim == 2:
-        places, loss = targets.unsqueeze(0), F.nll_loss(logarithms.T, targets)
+        wanted = targets.T
     else:
-        places = targets.expand(*outputs.shape[:-2], 1, count)
-        loss = logarithms.gather(-2, places).sum(dim=(-2, -1)).div_(-count)  # twice as fast as the mean
+        _require(targets, (count,), torch.int64)
+        wanted = _one_hot(targets, classes, outputs)
     if smoothing:
-        loss = (1 - smoothing) * loss - smoothing * logarithms.mean(dim=(-2, -1))
+        wanted = wanted * (1 - smoothing) + smoothing / classes
+    logarithms = outputs.log_softmax(dim=-2)
+    loss = (logarithms.flatten(-2) @ wanted.flatten()).div_(-count)  # one product: twice as fast as picking them out
     gradient = logarithms.exp_()
-    if smoothing:
-        gradient -= smoothing / classes
-    return loss, gradient.scatter_(-2, places, smoothing - 1.0, reduce="add")
+    if given:
+        gradient *= wanted.sum(dim=0)
+    return loss, gradient.sub_(wanted)
 
 
 def _binary_cross_entropy(

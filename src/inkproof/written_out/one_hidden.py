@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inkproof.runtime import one_thread
 from inkproof.written_out.linear import SMALL, LinearStep, ones, relu_backward
 from inkproof.written_out.losses import judge
+from inkproof.written_out.one_layer import ROWS
 from inkproof.written_out.overflow import is_far_from_overflow
 
 _VECTOR = 16  # float32 numbers in the longest vectors there are
@@ -37,14 +38,14 @@ class OneHiddenStep:
         self._plain = plain
         self._optimizer, self._loss_gradient = plain.optimizer, plain.loss_gradient
         inputs, own, units, outputs = hidden.in_features, hidden.out_features, _padded(hidden), last.out_features
-        self._hidden_weight = hidden.weight.new_zeros(inputs, units)
+        self._hidden_weight = hidden.weight.new_zeros(units, inputs)
         self._hidden_bias = hidden.weight.new_zeros(units)
         self._weight = hidden.weight.new_zeros(outputs, units)
         self._bias = hidden.weight.new_zeros(outputs)
         self._column = self._bias.unsqueeze(1)
         self._parameters = [part.detach() for part in (hidden.weight, hidden.bias, last.weight, last.bias)]
         self._copies = [
-            self._hidden_weight[:, :own].T,
+            self._hidden_weight[:own],
             self._hidden_bias[:own],
             self._weight[:, :own],
             self._bias,
@@ -77,10 +78,11 @@ class OneHiddenStep:
         flat = self._plain.rows_of(inputs)
         if flat is None:
             return None
+        unit = self._plain.unit
         with self._inference:
-            hidden = torch.addmm(self._hidden_bias, flat, self._hidden_weight)
-            entering = hidden.sum() if check_finite else None
+            hidden = self._hidden(flat)
             with one_thread():
+                entering = hidden.sum() if check_finite else None
                 hidden.relu_()
                 outputs = torch.addmm(self._column, self._weight, hidden.T)  # units by rows, as losses take them
                 judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
@@ -96,8 +98,16 @@ class OneHiddenStep:
                 self._weight.addmm_(gradient, hidden, alpha=-rate)
                 self._bias.addmv_(gradient, of_rows, alpha=-rate)
                 self._hidden_bias.addmv_(of_hidden.T, of_rows, alpha=-rate)
-            self._hidden_weight.addmm_(flat.T, of_hidden, alpha=-rate)
+            self._hidden_weight.addmm_(of_hidden.T, flat, alpha=-rate * unit)
             return loss
+
+    def _hidden(self, flat: Float[Tensor, "n inputs"]) -> Float[Tensor, "n units"]:
+        """The product that enters the hidden layer; each thread computes with the rows that it made."""
+        rows, threads = flat.shape[0], torch.get_num_threads()
+        parts = 1 if rows % threads or rows < threads * ROWS else threads
+        by_part = flat.reshape(parts, rows // parts, -1)
+        weight, bias = self._hidden_weight.T.expand(parts, -1, -1), self._hidden_bias.expand(parts, rows // parts, -1)
+        return torch.baddbmm(bias, by_part, weight, alpha=self._plain.unit).view(rows, -1)
 
 
 def _padded(layer: nn.Linear) -> int:

@@ -19,7 +19,7 @@ from inkproof.written_out.overflow import is_far_from_overflow
 
 _FEW = 16  # outputs: with more, adding up the threads' gradients takes longer than sharing rows out saves
 _MANY = 512  # inputs: with fewer, 196 say, there is less to share out than it costs
-_ROWS = 64  # of a batch for each thread: with fewer it gets no part of its own
+ROWS = 64  # of a batch for each thread: with fewer it gets no part of its own
 
 
 class OneLayerStep:
@@ -45,12 +45,12 @@ class OneLayerStep:
         if flat is None:
             return None
         rows = flat.shape[0]
-        if threads == 1 or rows % threads or rows < threads * _ROWS:
+        if threads == 1 or rows % threads or rows < threads * ROWS:
             return self._plain.step(inputs, to_targets, check_finite=check_finite)
         with self._inference:
-            parts = flat.reshape(threads, rows // threads, -1)
+            parts, unit = flat.reshape(threads, rows // threads, -1), self._plain.unit
             beside = torch.bmm(self._weight.expand(threads, -1, -1), parts.mT)
-            outputs = beside.transpose(0, 1).reshape(-1, rows).add_(self._column)
+            outputs = torch.add(self._column, beside.transpose(0, 1).reshape(-1, rows), alpha=unit)
             entering = outputs.sum() if check_finite else None
             with one_thread():
                 judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
@@ -62,7 +62,7 @@ class OneLayerStep:
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
                 self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
             by_part = gradient.view(-1, threads, rows // threads).transpose(0, 1)
-            self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate)
+            self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate * unit)
             return loss
 
 
