@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkproof.augment import Deformation, one_pixel_views
-from inkproof.batches import Batches
+from inkproof.batches import BYTE, Batches, in_own_unit
+from inkproof.hard_examples import HardExamples
 from inkproof.images import ImageSet
 
 CPU = torch.device("cpu")
@@ -43,6 +44,36 @@ def test_each_pass_has_an_order_of_its_own_and_the_seed_decides_them() -> None:
 
     assert orders(1) == orders(1) != orders(2)
     assert orders(1)[0] != orders(1)[1]
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(30, 7), (29, 7), (5, 10**9)])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_batches_in_bytes_are_the_batches_each_in_the_memory_of_the_one_before(
+    count: int, batch_size: int, shuffled: bool
+) -> None:
+    images = numbered(count)
+
+    def batches() -> Batches:
+        generator = torch.Generator().manual_seed(0) if shuffled else None
+        return Batches(images, batch_size=batch_size, device=CPU, shuffle=generator)
+
+    places = set()
+    for (inputs, labels), (in_bytes, same) in zip(batches(), batches().in_bytes(), strict=True):
+        torch.testing.assert_close(inputs, in_bytes * BYTE)
+        assert torch.equal(in_bytes, in_bytes.round())
+        assert torch.equal(labels, same)
+        places.add(in_bytes.data_ptr())
+    assert len(places) == 1
+
+
+def test_batches_that_are_altered_are_not_given_in_bytes() -> None:
+    generator = torch.Generator()
+    plain = Batches(numbered(9), batch_size=4, device=CPU)
+    altered = Batches(numbered(9), batch_size=4, device=CPU, augment=Deformation(), generator=generator)
+    hard = Batches(numbered(9), batch_size=4, device=CPU, shuffle=generator, hard_examples=HardExamples(0.3))
+    assert in_own_unit(plain)[1] == BYTE
+    assert in_own_unit(altered) == (altered, 1)
+    assert in_own_unit(hard) == (hard, 1)
 
 
 def test_a_single_image_left_over_is_never_a_training_batch() -> None:

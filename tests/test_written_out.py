@@ -21,6 +21,7 @@ from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
 from inkproof.written_out import LinearStep, OneHiddenStep, OneLayerStep, WrittenOut, quickest, write_out
 from inkproof.written_out.linear import ones
+from inkproof.written_out.losses import known_gradient
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -112,6 +113,51 @@ def test_a_step_shared_by_threads_row_by_row_equals_that_of_autograd(
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
+def without_bias(model: nn.Sequential) -> nn.Sequential:
+    model[1].register_parameter("bias", None)
+    return model
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("rows", [256, 129, 5])
+@pytest.mark.parametrize(
+    "model",
+    [net(600, 3), without_bias(net(600, 3)), net(600, 30, 3), net(600, 80, 3), net(600, 30, 30, 3)],
+    ids=["one layer", "without a bias", "one narrow hidden layer", "a wide one", "deep"],
+)
+def test_inputs_in_another_unit_are_scaled_within_the_products(model: nn.Sequential, rows: int) -> None:
+    torch.manual_seed(1)
+    x, y = torch.randint(0, 256, (rows, 1, 20, 30)).double(), torch.randint(0, 3, (rows,))
+    parameters = []
+    for inputs, unit in ((x / 255, 1.0), (x, 1 / 255)):
+        own = copy.deepcopy(model).double()
+        step = write_out(own, F.cross_entropy, torch.optim.SGD(own.parameters(), lr=0.3))
+        assert isinstance(step, LinearStep)
+        with quickest(step, unit=unit) as now:
+            losses = [now.step(inputs, lambda _: y, check_finite=True) for _ in range(3)]
+        parameters.append([*own.parameters(), *losses])
+    for first, second in zip(*parameters, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_that_is_left_to_autograd_is_scaled_before() -> None:
+    class Declining(LinearStep):
+        def step(self, *given: Any, **named: Any) -> None:
+            return None
+
+    torch.manual_seed(1)
+    model, x, y = net(6, 3), torch.randint(0, 256, (5, 1, 2, 3)).float(), torch.tensor([0, 2, 1, 2, 0])
+    twin = copy.deepcopy(model)
+    for own, inputs, unit in ((model, x, 1 / 255), (twin, x / 255, 1.0)):
+        optimizer = torch.optim.SGD(own.parameters(), lr=0.3)
+        declining = Declining([own[1]], optimizer, known_gradient(F.cross_entropy), flatten=True, unit=unit)
+        objective = Objective(heads.Head("classes", 3), F.cross_entropy)
+        plan = StepPlan(written_out=declining, unit=unit)
+        train_step(own, objective, optimizer, inputs, y, precision="float32", plan=plan)
+    for first, second in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def hooked(model: nn.Sequential) -> nn.Module:
     model[1].register_forward_hook(lambda *_: None)
     return model
@@ -139,11 +185,6 @@ def listened_to(loss: nn.Module) -> nn.Module:
 class Own(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * 2
-
-
-def without_bias(model: nn.Sequential) -> nn.Sequential:
-    model[1].register_parameter("bias", None)
-    return model
 
 
 @pytest.mark.parametrize(

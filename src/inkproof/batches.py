@@ -106,7 +106,8 @@ class Batches:
         Each batch's inputs lie where those of the batch before did, in memory that the processor's caches have.
         """
         assert self.augment is None and self.difficulties is None, "both read batches as they are"
-        memory = torch.empty(self.batch_size + 1, *self.images.shape, device=self.device)
+        largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
+        memory = torch.empty(largest, *self.images.shape, device=self.device)
         for positions, pixels in self._pixel_batches():
             inputs = memory[: len(pixels)]
             inputs.view(len(pixels), -1).copy_(pixels)

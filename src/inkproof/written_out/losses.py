@@ -64,9 +64,7 @@ def _require(targets: Shaped[Tensor, "..."], shape: tuple[int, ...], dtype: torc
         raise RuntimeError(f"the loss takes {dtype} {shape} here, not {targets.dtype} {tuple(targets.shape)}")
 
 
-def _one_hot(
-    targets: Int64[Tensor, " n"], classes: int, outputs: Float[Tensor, "..."]
-) -> Float[Tensor, "classes n"]:
+def _one_hot(targets: Int64[Tensor, " n"], classes: int, outputs: Float[Tensor, "..."]) -> Float[Tensor, "classes n"]:
     """Columns with a one at each row's class; a RuntimeError or an IndexError for what is no class."""
     if classes > _FEW:
         return outputs.new_zeros(classes, len(targets)).scatter_(0, targets.unsqueeze(0), 1.0)
