@@ -105,7 +105,8 @@ class Batches:
 
         Each batch's inputs lie where those of the batch before did, in memory that the processor's caches have.
         """
-        assert self.augment is None and self.difficulties is None, "both read batches as they are"
+        assert self.augment is None, "an augmentation takes inputs of 0 to 1"
+        assert self.difficulties is None, "they are told of each batch"
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
         memory = torch.empty(largest, *self.images.shape, device=self.device)
         for positions, pixels in self._pixel_batches():
