@@ -1,5 +1,6 @@
 """The written-out step of convolutions equals autograd's, and is taken only where it is sure to."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from inkproof import heads, models
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import ConvolutionalStep, write_out
+from inkproof.written_out import ConvolutionalStep, quick_forward, quickest, write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -68,6 +69,15 @@ def with_a_weight_laid_out_by_columns() -> nn.Sequential:
     return model
 
 
+MODELS: list[tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = [
+    (uneven, (2, 9, 11)),
+    (skipping, (1, 7, 7)),
+    (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8)),
+    (ending_in_maps, (1, 9, 9)),
+    (with_a_weight_laid_out_by_columns, (1, 7, 7)),
+]
+
+
 def step_of(model: nn.Module) -> ConvolutionalStep | None:
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
     assert not step or isinstance(step, ConvolutionalStep)
@@ -86,16 +96,7 @@ def after_three_steps(model: nn.Module, x: Tensor, y: Tensor, *, written_out: bo
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("rows", [1, 5, 64, 128])
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        (uneven, (2, 9, 11)),
-        (skipping, (1, 7, 7)),
-        (lambda: models.conv((1, 8, 8), 3, channels=(4, 6, 5)), (1, 8, 8)),
-        (ending_in_maps, (1, 9, 9)),
-        (with_a_weight_laid_out_by_columns, (1, 7, 7)),
-    ],
-)
+@pytest.mark.parametrize(("make", "shape"), MODELS)
 def test_three_steps_equal_those_of_autograd(
     make: Callable[[], nn.Sequential], shape: tuple[int, ...], rows: int, memory_format: torch.memory_format
 ) -> None:
@@ -106,6 +107,84 @@ def test_three_steps_equal_those_of_autograd(
     torchs = after_three_steps(model, x, y, written_out=False)
     for own, reference in zip(mine, torchs, strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("make", "shape"), MODELS)
+def test_scores_are_those_of_the_model(
+    make: Callable[[], nn.Sequential], shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    model = make().to(memory_format=memory_format)
+    forward = quick_forward(model)
+    assert forward is not None
+    for rows in (1, 64, 1100, 64):
+        x = torch.rand(rows, *shape)
+        wanted = model(x).detach()
+        outputs = forward(x, 1.0)
+        assert outputs is not None
+        torch.testing.assert_close(outputs, wanted, rtol=1e-4, atol=1e-5)
+        outputs.requires_grad_()  # no inference tensor: a user may go on with it
+        torch.testing.assert_close(forward(x * 255, 1 / 255), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("x", [torch.rand(4, 3, 9, 11), torch.rand(0, 2, 9, 11), torch.rand(4, 2, 9, 11).double()])
+def test_what_the_layers_do_not_take_is_not_scored(x: Tensor) -> None:
+    forward = quick_forward(uneven())
+    assert forward is not None
+    assert forward(x, 1.0) is None
+
+
+@pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
+def test_what_an_epoch_learns_on_a_copy_is_written_back_however_it_ends(leave: type[BaseException] | None) -> None:
+    torch.manual_seed(0)
+    model = uneven().double()
+    reference, before = copy.deepcopy(model), [parameter.detach().clone() for parameter in model.parameters()]
+    x, y = torch.randint(0, 256, (64, 2, 9, 11)).double(), torch.randint(3, (64,))
+    on_copy, each_time = step_of(model), step_of(reference)
+    assert on_copy is not None
+    assert each_time is not None
+    with contextlib.suppress(KeyboardInterrupt), quickest(on_copy, unit=1 / 255) as now:
+        for _ in range(2):
+            assert now.step(x, lambda outputs: y, check_finite=True) is not None
+            assert each_time.step(x / 255, lambda outputs: y, check_finite=True) is not None
+        assert all(map(torch.equal, before, model.parameters()))
+        if leave is not None:
+            raise leave
+    for own, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
+    assert on_copy.step(x / 255, lambda outputs: y, check_finite=True) is not None
+    assert each_time.step(x / 255, lambda outputs: y, check_finite=True) is not None
+    for own, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_what_autograd_must_judge_is_judged_with_what_was_learnt_on_a_copy() -> None:
+    torch.manual_seed(0)
+    x, found = torch.randn(64, 2, 9, 11, dtype=torch.float64), []
+    y, left_out = torch.randint(3, (64,)), torch.randint(3, (64,))
+    left_out[5] = -100
+    objective = Objective(heads.Head("classes", 3), F.cross_entropy)
+    start = uneven().double()
+    for written_out in (True, False):
+        model = copy.deepcopy(start)
+        optimizer = plain(model.parameters())
+        step = write_out(model, F.cross_entropy, optimizer)
+        assert isinstance(step, ConvolutionalStep)
+        with quickest(step) as now:
+            plan = StepPlan(written_out=now if written_out else None)
+            for labels in (y, left_out, y):
+                train_step(model, objective, optimizer, x, labels, precision="float32", plan=plan)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for own, reference in zip(*found, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
+
+
+def test_layers_that_share_weights_go_through_autograd() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 2, stride=2), nn.ReLU(), nn.Conv2d(3, 3, 2, stride=2), nn.Flatten())
+    assert step_of(model) is not None
+    model[2].weight = model[0].weight
+    assert step_of(model) is None
 
 
 @pytest.mark.parametrize(

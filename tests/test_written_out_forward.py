@@ -129,7 +129,7 @@ def hooked() -> nn.Module:
     ("model", "images"),
     [
         (models.hidden((1, 4, 4), 3).double(), torch.rand(2, 1, 4, 4, dtype=torch.float64)),
-        (models.conv((1, 8, 8), 3).eval(), torch.rand(2, 1, 8, 8)),
+        (nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten()), torch.rand(2, 1, 8, 8)),
         (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.rand(2, 4)),
         (nn.Linear(4, 3), torch.rand(2, 5, 4)),
         (hooked(), torch.rand(2, 1, 4, 4)),

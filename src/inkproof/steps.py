@@ -18,7 +18,7 @@ from inkproof.models import MeanImage
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
-from inkproof.written_out import LinearStep, WrittenOut, quick_forward, quickest
+from inkproof.written_out import ConvolutionalStep, LinearStep, WrittenOut, quick_forward, quickest
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StepPlan:
         Weights may wait for the block's end to have what was learnt. A user's loader might read them, and gets this
         plan as it is.
         """
-        if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep):
+        if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
             return
         taken, unit = in_own_unit(batches)

@@ -12,7 +12,7 @@ from torch import nn
 
 from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
-from inkproof.written_out.chain import chain_of
+from inkproof.written_out.chain import chain_of, share_memory
 from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
@@ -54,14 +54,14 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
         return None
     if chain.linear is not None:
         return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first)
-    if chain.is_convolutional and is_worth_gathering(chain.layers):
+    if chain.is_convolutional and is_worth_gathering(chain.layers) and not share_memory(chain.layers):
         return ConvolutionalStep(chain.layers, optimizer, gradient)
     return None
 
 
 @contextmanager
-def quickest(step: LinearStep, *, unit: float = 1.0) -> Iterator[LinearStep | OneLayerStep | OneHiddenStep]:
-    """The quickest step of these layers, for a block in which nobody else reads or writes their parameters.
+def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iterator[WrittenOut]:
+    """The quickest form of a step, for a block in which nobody else reads or writes their parameters.
 
     They have what was learnt when the block ends, however it ends, and whenever the step leaves a batch to autograd.
 
@@ -69,6 +69,10 @@ def quickest(step: LinearStep, *, unit: float = 1.0) -> Iterator[LinearStep | On
         step: theirs.
         unit: what inputs are multiplied by, within the products that take them.
     """
+    if isinstance(step, ConvolutionalStep):
+        with step.on_copy(unit):
+            yield step
+        return
     if unit != step.unit:
         step = LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
     if is_one_layer(step.layers):

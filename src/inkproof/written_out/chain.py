@@ -1,6 +1,7 @@
 """What a model is made of, where it is a chain of layers whose step or forward pass can be written out."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,6 +43,12 @@ class Chain:
     def flattens_first(self) -> bool:
         """Whether the inputs are flattened before all else."""
         return self.order.startswith("f")
+
+
+def share_memory(layers: Sequence[Layer]) -> bool:
+    """Whether any two of the layers' parameters are the same numbers, which would come apart on a copy."""
+    places = [parameter.data_ptr() for layer in layers for parameter in layer.parameters()]
+    return len(set(places)) < len(places)
 
 
 def chain_of(model: nn.Module) -> Chain | None:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.runtime import one_thread
+from inkproof.written_out.chain import share_memory
 from inkproof.written_out.linear import SMALL, LinearStep, ones, relu_backward
 from inkproof.written_out.losses import judge
 from inkproof.written_out.one_layer import ROWS
@@ -117,11 +118,11 @@ def _padded(layer: nn.Linear) -> int:
 def is_one_narrow_hidden(layers: list[nn.Linear]) -> bool:
     """Whether there is one hidden layer, of few units that nearly fill their vectors, and both layers add a bias.
 
-    Weights that share memory would come apart on a copy, and are not such a net.
+    Weights that share memory are not such a net.
     """
     if len(layers) != 2 or any(layer.bias is None for layer in layers):
         return False
-    if len({part.data_ptr() for layer in layers for part in layer.parameters()}) < 4:
+    if share_memory(layers):
         return False
     units = layers[0].out_features
     return units <= _WIDEST and _padded(layers[0]) <= _WASTE * units and layers[1].weight.numel() <= SMALL

@@ -23,21 +23,22 @@ def _look_up() -> torch._ops.OpOverload | None:
 _ONEDNN = _look_up()
 
 
+def is_plain(value: Tensor | None) -> bool:
+    """Whether these are float32 numbers on the CPU and nothing else; None is, as a bias that is not there."""
+    if value is None:
+        return True
+    known = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and value.device.type == "cpu"
+    return known and value.dtype == torch.float32 and value.numel() > 0
+
+
 def by_onednn(*values: Tensor | None) -> bool:
     """Whether oneDNN can multiply these: plain float32 numbers on the CPU, and this torch has it switched on."""
-    return _ONEDNN is not None and bool(torch.backends.mkldnn.enabled) and all(map(_is_plain, values))
+    return _ONEDNN is not None and bool(torch.backends.mkldnn.enabled) and all(map(is_plain, values))
 
 
 def is_sooner(units: int) -> bool:
     """Whether oneDNN is sooner than torch for so many units: for few of them, and with AVX-512 for all."""
     return units <= _FEW or torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-def _is_plain(value: Tensor | None) -> bool:
-    if value is None:
-        return True
-    known = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and value.device.type == "cpu"
-    return known and value.dtype == torch.float32 and value.numel() > 0
 
 
 def product(left: Float[Tensor, "m k"], right: Float[Tensor, "n k"]) -> Float[Tensor, "m n"]:

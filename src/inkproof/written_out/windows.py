@@ -25,7 +25,8 @@ class Windows:
 
     Args:
         counts: of windows, down and across.
-        rows: for each part, tap and window the row of the inputs over their zeros.
+        rows: for each part, tap and window the row of the inputs over ones and zeros; that of the ones is a last tap
+            where the layer adds a bias.
         uses: the places in `rows` that hold each input, input by input.
         starts: where each input's begin in `uses`.
     """
@@ -35,9 +36,9 @@ class Windows:
     uses: Int64[Tensor, " uses"]
     starts: Int64[Tensor, " inputs"]
 
-    def gather(self, inputs: Float[Tensor, "parts rows n"], taps: int) -> Float[Tensor, "parts taps places"]:
-        """What the taps see, at all positions of all images; the inputs stand over a row of zeros."""
-        return inputs.flatten(0, 1).index_select(0, self.rows).view(len(inputs), taps, -1)
+    def gather(self, inputs: Float[Tensor, "parts rows n"], memory: Float[Tensor, "places n"]) -> None:
+        """Write what the taps see, at all positions of all images; the inputs stand over ones and zeros."""
+        torch.index_select(inputs.flatten(0, 1), 0, self.rows, out=memory)
 
     def add_up(self, gradient: Float[Tensor, "places n"]) -> Float[Tensor, "inputs n"]:
         """The gradient for each input: the sum of those for all places that hold it."""
@@ -78,9 +79,8 @@ def windows_of(layers: Sequence[Layer], shape: tuple[int, ...], parts: int) -> l
         else:
             if len(shape) != 3 or shape[0] != layer.in_channels:
                 return None
-            where = _windows(
-                shape, layer.kernel_size, layer.stride, layer.padding, not layer.weight.is_contiguous(), parts
-            )
+            channels_last, adds = not layer.weight.is_contiguous(), layer.bias is not None
+            where = _windows(shape, layer.kernel_size, layer.stride, layer.padding, channels_last, adds, parts)
             if where is None:
                 return None
             windows.append(where)
@@ -95,24 +95,26 @@ def _windows(
     stride: tuple[int, ...],
     padding: tuple[int, ...] | str,
     channels_last: bool,
+    adds: bool,
     parts: int,
 ) -> Windows | None:
     """The windows of a convolution over images of a shape; None where they are smaller than one, or too many."""
     assert not isinstance(padding, str), "`is_worth_gathering` refuses these"
     count = math.prod(shape)
-    image = F.pad(torch.arange(count).view(shape), (padding[1], padding[1], padding[0], padding[0]), value=count)
+    image = F.pad(torch.arange(count).view(shape), (padding[1], padding[1], padding[0], padding[0]), value=count + 1)
     if image.shape[1] < kernel[0] or image.shape[2] < kernel[1]:
         return None
     windows = image.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # channel, row, column, tap
     if windows.numel() > _MOST_NUMBERS:
         return None
     rows = windows.permute((3, 4, 0, 1, 2) if channels_last else (0, 3, 4, 1, 2)).flatten()
-    times = rows.bincount(minlength=count + 1)[:count]
+    times = rows.bincount(minlength=count + 2)[:count]
     uses = rows.argsort(stable=True)[: times.sum()]  # those of the zeros are last
     part = torch.arange(parts).unsqueeze(1)
+    with_ones = torch.cat([rows, torch.full((math.prod(windows.shape[1:3]) if adds else 0,), count)])
     return Windows(
         (windows.shape[1], windows.shape[2]),
-        (part * (count + 1) + rows).flatten(),
+        (part * (count + 2) + with_ones).flatten(),
         (part * len(rows) + uses).flatten(),
         (part * len(uses) + times.cumsum(0) - times).flatten(),
     )

@@ -1,0 +1,138 @@
+"""Convolutions, then perhaps linear layers, with ReLU between, on a copy of their weights.
+
+A layer's weights and bias are one matrix, taps by units: the bias is the weight of a tap that sees ones. Each layer is
+a product of it with the windows of all images, images innermost. A window is gathered as rows of as many numbers as
+there are images, so that gathering, and adding up the gradients of windows that overlap, copies whole rows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from inkproof.written_out.windows import Layer, Windows, windows_of
+
+_PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
+_IMAGES = 32  # of a part: with fewer the rows that are gathered are short
+_SHAPES = 4  # of batches whose memory is kept: full ones and the last, in training and in scoring
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory for all that the layers see of a batch, in equal parts.
+
+    Args:
+        windows: of each layer, None for a linear one.
+        seen: by each layer, (parts, features, n), over a row of ones and one of zeros.
+        gathered: the same by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
+    """
+
+    windows: Sequence[Windows | None]
+    seen: list[Tensor]
+    gathered: list[Tensor]
+
+    @property
+    def form(self) -> tuple[int, int]:
+        """Parts, and images in each."""
+        return len(self.seen[0]), self.seen[0].shape[2]
+
+
+class JoinedLayers:
+    """The layers on a copy, with the memory of their latest batches.
+
+    Args:
+        layers: first to last, such as `windows.is_worth_gathering` is true of.
+
+    Attributes:
+        all: the numbers of all layers' matrices, one behind the other.
+        matrices: of each layer, taps by units, in that memory.
+        weights: the same without the biases.
+    """
+
+    def __init__(self, layers: Sequence[Layer]):
+        self._layers = layers
+        weights = [_in_memory(layer.weight.detach()).flatten(1) for layer in layers]
+        self._taps = [weight.shape[1] + (layer.bias is not None) for weight, layer in zip(weights, layers, strict=True)]
+        self._units = [len(weight) for weight in weights]
+        self.all = weights[0].new_empty(sum(map(math.prod, zip(self._taps, self._units, strict=True))))
+        self.matrices = self.split(self.all)
+        self.weights = [matrix[: weight.shape[1]] for matrix, weight in zip(self.matrices, weights, strict=True)]
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        of_ones = [matrix[-1] for matrix, layer in zip(self.matrices, layers, strict=True) if layer.bias is not None]
+        self._parameters, self._copies = [*weights, *biases], [*(weight.T for weight in self.weights), *of_ones]
+        self._memory: dict[tuple[int, ...], Memory | None] = {}
+
+    def split(self, numbers: Float[Tensor, " numbers"]) -> list[Float[Tensor, "taps units"]]:
+        """As many numbers as all layers have, as their matrices."""
+        sizes = [taps * units for taps, units in zip(self._taps, self._units, strict=True)]
+        return [part.view(taps, -1) for part, taps in zip(numbers.split(sizes), self._taps, strict=True)]
+
+    def read(self) -> None:
+        """Take the parameters' numbers."""
+        torch._foreach_copy_(self._copies, self._parameters)
+
+    def write_back(self) -> None:
+        """Give the parameters these numbers, in one call."""
+        torch._foreach_copy_(self._parameters, self._copies)
+
+    def forward(
+        self, inputs: Float[Tensor, "n ..."], unit: float
+    ) -> tuple[Memory, Float[Tensor, "parts units places"]] | None:
+        """The last layer's outputs, and all that was seen before; None for inputs that the layers do not take.
+
+        Args:
+            inputs: images (n, channels, height, width).
+            unit: what they are multiplied by.
+        """
+        memory = self._memory_for(inputs)
+        if memory is None:
+            return None
+        parts, count = memory.form
+        images = inputs.reshape(parts, count, -1).mT
+        torch.mul(images, unit, out=memory.seen[0][:, :-2])
+        outputs = images
+        for at, (matrix, where) in enumerate(zip(self.matrices, memory.windows, strict=True)):
+            seen, gathered = memory.seen[at], memory.gathered[at]
+            if at:
+                torch.clamp_min(outputs.view(parts, -1, count), 0, out=seen[:, :-2])  # ReLU
+            if where is not None:
+                where.gather(seen, gathered.view(-1, count))
+            outputs = torch.bmm(matrix.T.expand(parts, -1, -1), gathered)
+        return memory, outputs
+
+    def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> Memory | None:
+        key = (_parts(inputs.shape[0]), *inputs.shape)
+        if key not in self._memory:
+            if len(self._memory) == _SHAPES:
+                self._memory.clear()
+            self._memory[key] = self._new_memory(inputs, key[0])
+        return self._memory[key]
+
+    def _new_memory(self, inputs: Float[Tensor, "n ..."], parts: int) -> Memory | None:
+        windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if inputs.shape[0] else None
+        if windows is None:
+            return None
+        memory = Memory(windows, [], [])
+        count, features = inputs.shape[0] // parts, math.prod(inputs.shape[1:])
+        for taps, units, where in zip(self._taps, self._units, windows, strict=True):
+            seen = inputs.new_empty(parts, features + 2, count)
+            seen[:, -2], seen[:, -1] = 1, 0
+            places = 1 if where is None else math.prod(where.counts)
+            gathered = seen[:, :taps] if where is None else inputs.new_empty(parts, taps, places * count)
+            memory.seen.append(seen)
+            memory.gathered.append(gathered)
+            features = units * places
+        return memory
+
+
+def _parts(images: int) -> int:
+    """How many equal parts a batch is computed in."""
+    return math.gcd(images, max(1, min(_PARTS * torch.get_num_threads(), images // _IMAGES)))
+
+
+def _in_memory(weight: Shaped[Tensor, "outputs ..."]) -> Shaped[Tensor, "outputs ..."]:
+    """Weights with their dimensions in the order in which they lie in memory, channels first or last."""
+    return weight if weight.ndim == 2 or weight.is_contiguous() else weight.permute(0, 2, 3, 1)
