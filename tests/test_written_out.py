@@ -465,10 +465,18 @@ def test_stacked_nets_that_do_not_ask_mask_their_updates_from_a_broken_number_on
     assert all(map(torch.equal, before, model.parameters()))
 
 
-@pytest.mark.parametrize(("vectors", "by_onednn"), [("AVX512", [True, True]), ("AVX2", [True, False])])
-def test_many_units_side_by_side_go_by_onednn_where_the_processor_has_long_vectors(
-    vectors: str, by_onednn: list[bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "vectors", "by_onednn"),
+    [
+        ("AMD EPYC", "AVX512", [True, True]),
+        ("AMD EPYC", "AVX2", [True, False]),
+        ("Intel Xeon", "AVX512", [False, False]),
+    ],
+)
+def test_many_units_side_by_side_go_by_onednn_where_the_processor_is_not_intels_and_has_long_vectors(
+    name: str, vectors: str, by_onednn: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     for units, wanted in zip((32, 33), by_onednn, strict=True):
         step = write_out(model := net(6, units, 3), F.cross_entropy, plain(model.parameters()))

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import torch
 
+from inkproof.batches import in_own_unit
 from inkproof.learner import Learner
 from inkproof.optimizers import set_step_values
 from inkproof.schedules import Schedule
@@ -36,16 +37,17 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
     """
     nets = [written_out for learner in learners if (written_out := _written_out(learner)) is not None]
     stacked, first = StackedNets(nets), learners[0]
-    optimizer, batches = nets[0].optimizer, first.training_batches
-    steps = epochs * len(batches)
+    optimizer, steps = nets[0].optimizer, epochs * len(first.training_batches)
     rows: list[tuple[torch.Tensor, list[tuple[float | None, dict[str, float]]], float, float]] = []
     for epoch in range(epochs):
         started = perf_counter()
         losses, sizes = [], []
-        for step, (inputs, labels) in enumerate(batches, start=epoch * len(batches)):
+        batches, unit = in_own_unit(first.training_batches)
+        for step, (inputs, labels) in enumerate(batches, start=epoch * steps // epochs):
             set_step_values(optimizer, schedule(step, steps))
             shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
-            loss = stacked.step(inputs, first.head.targets(labels, shape), optimizer.param_groups[0]["lr"])
+            targets, lr = first.head.targets(labels, shape), optimizer.param_groups[0]["lr"]
+            loss = stacked.step(inputs, targets, lr, unit=unit)
             if loss is None:
                 return False
             losses.append(loss)
@@ -73,10 +75,10 @@ def _written_out(learner: Learner) -> LinearStep | None:
 
 def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:
     """Validation loss and metrics of each."""
-    batches = learners[0].validation_batches
-    if batches is None:
+    if learners[0].validation_batches is None:
         return [(None, {}) for _ in learners]
-    parts = [(stacked.outputs(inputs), labels) for inputs, labels in batches]
+    batches, unit = in_own_unit(learners[0].validation_batches)
+    parts = [(stacked.outputs(inputs, unit=unit), labels) for inputs, labels in batches]
     outputs = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([part for _, part in parts])
     return [learner.objective.judge(one, labels) for learner, one in zip(learners, outputs, strict=True)]

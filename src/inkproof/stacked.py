@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from inkproof.written_out.linear import LinearStep
-from inkproof.written_out.overflow import LARGE, sum_of_step
+from inkproof.written_out.overflow import LARGE, sum_of
 from inkproof.written_out.products import by_onednn, is_sooner, product
 
 
@@ -39,7 +39,7 @@ class StackedNets:
 
     @torch.inference_mode()
     def step(
-        self, inputs: Float[Tensor, "n ..."], targets: Shaped[Tensor, "n ..."], lr: float
+        self, inputs: Float[Tensor, "n ..."], targets: Shaped[Tensor, "n ..."], lr: float, *, unit: float = 1.0
     ) -> Float[Tensor, " nets"] | None:
         """Forward, backward, update of all nets.
 
@@ -47,6 +47,7 @@ class StackedNets:
             inputs: of one batch.
             targets: in the form that the loss takes beside one net's outputs.
             lr: learning rate.
+            unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
 
         Returns:
             The loss of each net before the update; None where a number of any net came near the end of what float32
@@ -56,14 +57,19 @@ class StackedNets:
         flat = inputs.flatten(1) if self._flatten else inputs
         if not flat.shape[0]:
             return None
-        seen = self._hidden(flat)
-        loss, gradient = self._loss_gradient(self._last(flat, seen), targets)
+        outputs = self._first(flat, unit)
+        entering = [outputs.sum()] if unit == 1 else []  # before ReLU hides what is infinite; bytes are not
+        seen: list[Tensor] = []  # behind each ReLU
+        for at in range(1, len(self._weights)):
+            seen.append(outputs.relu_())
+            outputs = self._upper(at, seen[-1])
+        loss, gradient = self._loss_gradient(outputs, targets)
         gradients = [gradient]
         for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
             gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
         gradients.reverse()
         sums = [gradient.sum(dim=2) for gradient in gradients]
-        total = sum_of_step(flat, loss, sums).abs()
+        total = sum_of(loss, *sums, *entering).abs()
         if self._asks:
             if not total.item() < LARGE:
                 return None
@@ -74,23 +80,26 @@ class StackedNets:
             flat = flat.masked_fill(self._broken, 0.0)  # 0 times infinity would be NaN
             loss = loss.masked_fill(self._broken, torch.nan)
         rate = lr / flat.shape[0]  # for gradients that are n times theirs
-        wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
-        if self._onednn and by_onednn(gradient, flat):
-            wide.sub_(product(gradient, flat.T), alpha=rate)
-        else:
-            wide.addmm_(gradient, flat, alpha=-rate)
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-rate)
         for bias, total in zip(self._biases, sums, strict=True):
             if bias is not None:
                 bias.sub_(total, alpha=rate)
+        wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
+        if self._onednn and by_onednn(gradient, flat):
+            wide.sub_(product(gradient, flat.T), alpha=rate * unit)
+        else:
+            wide.addmm_(gradient, flat, alpha=-rate * unit)
         return loss
 
     @torch.no_grad()
-    def outputs(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "nets n outputs"]:
-        """What each net gives for these rows."""
+    def outputs(self, inputs: Float[Tensor, "n ..."], *, unit: float = 1.0) -> Float[Tensor, "nets n outputs"]:
+        """What each net gives for these rows, multiplied by a unit."""
         flat = inputs.flatten(1) if self._flatten else inputs
-        return self._last(flat, self._hidden(flat)).transpose(1, 2)
+        outputs = self._first(flat, unit)
+        for at in range(1, len(self._weights)):
+            outputs = self._upper(at, outputs.relu_())
+        return outputs.transpose(1, 2)
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -101,25 +110,24 @@ class StackedNets:
                 if bias is not None:
                     layer.bias.copy_(bias[number])
 
-    def _hidden(self, flat: Float[Tensor, "n inputs"]) -> list[Float[Tensor, "nets units n"]]:
-        """Behind each ReLU, units by rows."""
-        seen: list[Tensor] = []
-        for at in range(len(self._weights) - 1):
-            seen.append(self._layer(at, flat, seen).relu_())
-        return seen
-
-    def _last(self, flat: Float[Tensor, "n inputs"], seen: list[Tensor]) -> Float[Tensor, "nets outputs n"]:
-        return self._layer(len(self._weights) - 1, flat, seen)
-
-    def _layer(self, at: int, flat: Float[Tensor, "n inputs"], seen: list[Tensor]) -> Float[Tensor, "nets units n"]:
-        weight, bias = self._weights[at], self._biases[at]
-        if at:
-            return weight @ seen[-1] if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen[-1])
+    def _first(self, flat: Float[Tensor, "n inputs"], unit: float) -> Float[Tensor, "nets units n"]:
+        """What the first layers give: one product for all nets."""
+        weight, bias = self._weights[0], self._biases[0]
         wide, form = weight.view(-1, flat.shape[1]), (weight.shape[0], weight.shape[1], len(flat))
         if self._onednn and by_onednn(wide, flat):
             outputs = product(wide, flat).view(form)
-            return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
-        return (wide @ flat.T if bias is None else torch.addmm(bias.reshape(-1, 1), wide, flat.T)).view(form)
+        elif bias is not None:
+            return torch.addmm(bias.view(-1, 1), wide, flat.T, alpha=unit).view(form)
+        else:
+            outputs = (wide @ flat.T).view(form)
+        if unit != 1:
+            outputs.mul_(unit)
+        return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
+
+    def _upper(self, at: int, seen: Float[Tensor, "nets inputs n"]) -> Float[Tensor, "nets units n"]:
+        """What layers above the first give, net by net."""
+        weight, bias = self._weights[at], self._biases[at]
+        return weight @ seen if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen)
 
 
 def can_be_stacked(nets: Sequence[LinearStep | None]) -> bool:

@@ -67,7 +67,7 @@ def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
 
     Args:
         step: theirs.
-        unit: what inputs are multiplied by, within the products that take them.
+        unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
     """
     if isinstance(step, ConvolutionalStep):
         with step.on_copy(unit):

@@ -22,7 +22,7 @@ def quick_forward(model: nn.Module) -> QuickForward | None:
     """What gives a model's outputs for a batch sooner, with the weights that the model has now; None for most models.
 
     Args:
-        model: a chain of linear layers that oneDNN can take, or of convolutions that are worth gathering.
+        model: a chain of linear layers, or of convolutions that are worth gathering.
     """
     chain = chain_of(model)
     if chain is None or not all(map(is_plain, (part for layer in chain.layers for part in _numbers(layer)))):
@@ -34,26 +34,29 @@ def quick_forward(model: nn.Module) -> QuickForward | None:
     return None
 
 
-def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward | None:
-    known = by_onednn(*(part for layer in layers for part in _numbers(layer)))
-    if not known or not all(is_sooner(layer.out_features) for layer in layers):
-        return None
+def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
     width = layers[0].in_features
 
     @torch.no_grad()
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         values = inputs.flatten(1) if flattens and inputs.ndim > 1 else inputs
-        if values.shape[1:] != (width,) or not by_onednn(values):
+        if values.shape[1:] != (width,) or not is_plain(values):
             return None
         for at, layer in enumerate(layers):
-            values = product(values.relu_() if at else values, layer.weight)
-            if unit != 1 and not at:
-                values.mul_(unit)
-            if layer.bias is not None:
-                values.add_(layer.bias)
+            values = _layer(values.relu_(), layer, 1.0) if at else _layer(values, layer, unit)
         return values
 
     return forward
+
+
+def _layer(values: Float[Tensor, "n inputs"], layer: nn.Linear, unit: float) -> Float[Tensor, "n units"]:
+    by_mkl = not (is_sooner(layer.out_features) and by_onednn(values, layer.weight))
+    if by_mkl and layer.bias is not None:
+        return torch.addmm(layer.bias, values, layer.weight.T, alpha=unit)
+    outputs = values @ layer.weight.T if by_mkl else product(values, layer.weight)
+    if unit != 1:
+        outputs.mul_(unit)
+    return outputs if layer.bias is None else outputs.add_(layer.bias)
 
 
 def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:

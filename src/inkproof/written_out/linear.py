@@ -35,7 +35,7 @@ class LinearStep:
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
-        unit: what inputs are multiplied by.
+        unit: what inputs are multiplied by; other than 1 for bytes alone.
 
     Attributes:
         layers, optimizer, loss_gradient, flatten, unit: as given.
@@ -85,7 +85,7 @@ class LinearStep:
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
         # softmax over rows ten times as fast as one over columns.
         outputs = _layer(self._weights[0], self._columns[0], flat.T, unit=self.unit)
-        entering = outputs.sum() if check_finite else None
+        entering = [outputs.sum()] if check_finite and self.unit == 1 else []
         hidden: list[Tensor] = []  # behind each ReLU
         with self._threads():
             for weight, _, column in self._upper:
@@ -99,7 +99,7 @@ class LinearStep:
             for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
                 gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
             gradients.reverse()
-            if entering is not None and not is_far_from_overflow(entering, loss, gradients):
+            if check_finite and not is_far_from_overflow(*entering, loss, *gradients):
                 return None
             rate = self.optimizer.param_groups[0]["lr"] / flat.shape[0]  # for gradients that are n times theirs
             for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):

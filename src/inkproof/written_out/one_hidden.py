@@ -83,7 +83,7 @@ class OneHiddenStep:
         with self._inference:
             hidden = self._hidden(flat)
             with one_thread():
-                entering = hidden.sum() if check_finite else None
+                entering = [hidden.sum()] if check_finite and unit == 1 else []
                 hidden.relu_()
                 outputs = torch.addmm(self._column, self._weight, hidden.T)  # units by rows, as losses take them
                 judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
@@ -91,7 +91,7 @@ class OneHiddenStep:
                     return None
                 loss, gradient = judged
                 of_hidden = relu_backward(gradient.T @ self._weight, hidden, 0)
-                if entering is not None and not is_far_from_overflow(entering, loss, (of_hidden, gradient)):
+                if check_finite and not is_far_from_overflow(*entering, loss, of_hidden, gradient):
                     return None
                 rows = flat.shape[0]
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs

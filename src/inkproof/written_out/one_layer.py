@@ -51,13 +51,13 @@ class OneLayerStep:
             parts, unit = flat.reshape(threads, rows // threads, -1), self._plain.unit
             beside = torch.bmm(self._weight.expand(threads, -1, -1), parts.mT)
             outputs = torch.add(self._column, beside.transpose(0, 1).reshape(-1, rows), alpha=unit)
-            entering = outputs.sum() if check_finite else None
+            entering = [outputs] if check_finite and unit == 1 else []
             with one_thread():
                 judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
                 if judged is None:
                     return None
                 loss, gradient = judged
-                if entering is not None and not is_far_from_overflow(entering, loss, (gradient,)):
+                if check_finite and not is_far_from_overflow(*entering, loss, gradient):
                     return None
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
                 self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)

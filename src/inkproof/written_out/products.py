@@ -37,7 +37,12 @@ def by_onednn(*values: Tensor | None) -> bool:
 
 
 def is_sooner(units: int) -> bool:
-    """Whether oneDNN is sooner than torch for so many units: for few of them, and with AVX-512 for all."""
+    """Whether oneDNN is sooner than torch for so many units: never on a processor of Intel's, for which MKL is made.
+
+    On others for few of them, and with AVX-512 for all.
+    """
+    if "Intel" in str(torch.cpu.get_capabilities().get("cpu_name")):
+        return False
     return units <= _FEW or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
