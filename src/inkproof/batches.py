@@ -29,6 +29,7 @@ BYTE = 1 / 255
 """What a byte's unit is of a pixel's range, 0 to 1."""
 
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
+_TOGETHER = 2**20  # bytes of images gathered by one call, of several small batches
 _SHARE_OF_FREE_MEMORY = 0.5
 _SAMPLE = 128  # rows that show what a model's outputs are
 
@@ -91,14 +92,14 @@ class Batches:
         return len(self._bounds(len(self.images)))
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
-        for positions, pixels in self._pixel_batches():
+        for positions, pixels, labels in self._pixel_batches():
             inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self.images.shape)
             if self.augment is not None:
                 assert self.generator is not None, "an augmentation needs a stream to draw from"
                 inputs = self.augment(inputs, self.generator)
             if self.difficulties is not None:
                 self.difficulties.given = positions
-            yield inputs, self._labels.index_select(0, positions)
+            yield inputs, labels
 
     def in_bytes(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
         """One pass whose inputs are bytes, 0 to 255, as float32, for who scales by `BYTE` within a product.
@@ -109,10 +110,10 @@ class Batches:
         assert self.difficulties is None, "they are told of each batch"
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
         memory = torch.empty(largest, *self.images.shape, device=self.device)
-        for positions, pixels in self._pixel_batches():
+        for _, pixels, labels in self._pixel_batches():
             inputs = memory[: len(pixels)]
             inputs.view(len(pixels), -1).copy_(pixels)
-            yield inputs, self._labels.index_select(0, positions)
+            yield inputs, labels
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         if self.difficulties is not None:
@@ -127,23 +128,26 @@ class Batches:
             return self.difficulties.order(self.shuffle)
         return torch.randperm(len(self.images), generator=self.shuffle).to(self.device)
 
-    def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"]]]:
-        """Positions and flat uint8 images of each batch, on the device."""
+    def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"], Int64[Tensor, " b"]]]:
+        """Positions, flat uint8 images and labels of each batch, on the device."""
         order = self._order()
-        bounds = self._bounds(len(order))
-        if self._pixels.device == self.device:
-            in_file_order = self.shuffle is None and self._rows is None
+        bounds, labels = self._bounds(len(order)), self._labels.index_select(0, order)
+        resident = self._pixels.device == self.device
+        if resident and self.shuffle is None and self._rows is None:  # in file order
             for start, stop in bounds:
-                positions = order[start:stop]
-                yield positions, self._pixels[start:stop] if in_file_order else self._gathered(positions)
+                yield order[start:stop], self._pixels[start:stop], labels[start:stop]
             return
-        for first in range(0, len(bounds), _CHUNK_BATCHES):
-            chunk = bounds[first : first + _CHUNK_BATCHES]
+        together = max(1, _TOGETHER // (self.batch_size * self._pixels.shape[1])) if resident else _CHUNK_BATCHES
+        for first in range(0, len(bounds), together):
+            chunk = bounds[first : first + together]
             offset = chunk[0][0]
-            gathered = self._gathered(order[offset : chunk[-1][1]].cpu()).pin_memory()
-            moved = gathered.to(self.device, non_blocking=True)
+            positions = order[offset : chunk[-1][1]]
+            if resident:
+                gathered = self._gathered(positions)
+            else:
+                gathered = self._gathered(positions.cpu()).pin_memory().to(self.device, non_blocking=True)
             for start, stop in chunk:
-                yield order[start:stop], moved[start - offset : stop - offset]
+                yield order[start:stop], gathered[start - offset : stop - offset], labels[start:stop]
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])

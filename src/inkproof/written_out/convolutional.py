@@ -87,7 +87,7 @@ class ConvolutionalStep:
             gradient = gradient.view(-1, parts, count).transpose(0, 1).reshape(outputs.shape)
         self._differentiate(gradient, memory)
         # In the gradient is all that may break a weight: infinite inputs that ReLU hides are NaN there, times zero.
-        if check_finite and not is_far_from_overflow(self._gradient, loss):
+        if check_finite and not is_far_from_overflow(loss, self._gradient):
             return None
         lr = self._optimizer.param_groups[0]["lr"] / (parts * count)  # for gradients that are n times theirs
         self._layers.all.sub_(self._gradient, alpha=lr)

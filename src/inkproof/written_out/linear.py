@@ -99,7 +99,7 @@ class LinearStep:
             for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
                 gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
             gradients.reverse()
-            if check_finite and not is_far_from_overflow(*entering, loss, *gradients):
+            if check_finite and not is_far_from_overflow(loss, *gradients, *entering):
                 return None
             rate = self.optimizer.param_groups[0]["lr"] / flat.shape[0]  # for gradients that are n times theirs
             for (weight, _, _), seen, gradient in zip(self._upper, hidden, gradients[1:], strict=True):

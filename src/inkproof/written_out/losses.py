@@ -91,7 +91,12 @@ def _cross_entropy(
     if smoothing:
         wanted = wanted * (1 - smoothing) + smoothing / classes
     logarithms = outputs.log_softmax(dim=-2)
-    loss = (logarithms.flatten(-2) @ wanted.flatten()).div_(-count)  # one product: twice as fast as picking them out
+    # One product: twice as fast as picking them out.
+    if outputs.ndim == 2:
+        loss = torch.dot(logarithms.view(-1), wanted.reshape(-1))
+    else:
+        loss = torch.mv(logarithms.view(-1, classes * count), wanted.reshape(-1))
+    loss.div_(-count)
     gradient = logarithms.exp_()
     if given:
         gradient *= wanted.sum(dim=0)

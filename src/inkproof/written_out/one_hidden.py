@@ -91,7 +91,7 @@ class OneHiddenStep:
                     return None
                 loss, gradient = judged
                 of_hidden = relu_backward(gradient.T @ self._weight, hidden, 0)
-                if check_finite and not is_far_from_overflow(*entering, loss, of_hidden, gradient):
+                if check_finite and not is_far_from_overflow(loss, gradient, of_hidden, *entering):
                     return None
                 rows = flat.shape[0]
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs

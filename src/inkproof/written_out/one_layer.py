@@ -57,7 +57,7 @@ class OneLayerStep:
                 if judged is None:
                     return None
                 loss, gradient = judged
-                if check_finite and not is_far_from_overflow(*entering, loss, gradient):
+                if check_finite and not is_far_from_overflow(loss, gradient, *entering):
                     return None
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
                 self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
