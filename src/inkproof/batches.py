@@ -110,10 +110,14 @@ class Batches:
         assert self.difficulties is None, "they are told of each batch"
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
         memory = torch.empty(largest, *self.images.shape, device=self.device)
+        flat = memory.flatten(1)
         for _, pixels, labels in self._pixel_batches():
-            inputs = memory[: len(pixels)]
-            inputs.view(len(pixels), -1).copy_(pixels)
-            yield inputs, labels
+            if (count := pixels.shape[0]) == largest:  # all but the last, and len() takes as long as an operation
+                flat.copy_(pixels)
+                yield memory, labels
+            else:
+                flat[:count].copy_(pixels)
+                yield memory[:count], labels
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         if self.difficulties is not None:
