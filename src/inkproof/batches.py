@@ -109,7 +109,7 @@ class Batches:
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
-        memory = torch.empty(largest, *self.images.shape, device=self.device)
+        memory = torch.empty(largest, *self.images.shape, dtype=torch.float32, device=self.device)
         flat = memory.flatten(1)
         for _, pixels, labels in self._pixel_batches():
             if (count := pixels.shape[0]) == largest:  # all but the last, and len() takes as long as an operation
@@ -157,10 +157,8 @@ class Batches:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
 
 
-def in_own_unit(
-    batches: Iterable[tuple[Tensor, Tensor]],
-) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
-    """One pass as it is made soonest, and what its inputs are to be multiplied by: bytes where they can be given."""
+def in_own_unit(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
+    """One pass as it is made soonest, in bytes where that can be, and what its inputs are to be multiplied by."""
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
         return batches.in_bytes(), BYTE
     return batches, 1.0

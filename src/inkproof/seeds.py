@@ -43,7 +43,7 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
         started = perf_counter()
         losses, sizes = [], []
         batches, unit = in_own_unit(first.training_batches)
-        for step, (inputs, labels) in enumerate(batches, start=epoch * steps // epochs):
+        for step, (inputs, labels) in enumerate(batches, start=epoch * len(first.training_batches)):
             set_step_values(optimizer, schedule(step, steps))
             shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
             targets, lr = first.head.targets(labels, shape), optimizer.param_groups[0]["lr"]

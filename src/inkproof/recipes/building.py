@@ -118,6 +118,10 @@ def resolve_precision(recipe: Recipe, device: DeviceName) -> Precision:
     """The precision to compute in; `auto` asks the processor, and only convolutions gain from less."""
     if recipe.precision != "auto":
         return recipe.precision
-    if recipe.model.name not in ("conv", "strong"):
+    if recipe.model.name == "conv":
+        channels = recipe.model.channels
+    elif recipe.model.name == "strong":
+        channels = recipe.model.widths
+    else:
         return "float32"
-    return choose_precision(choose_device(device))
+    return choose_precision(choose_device(device), channels=min(channels))

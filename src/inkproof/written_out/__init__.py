@@ -61,12 +61,12 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
 
 @contextmanager
 def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iterator[WrittenOut]:
-    """The quickest form of a step, for a block in which nobody else reads or writes their parameters.
+    """The quickest form of a step, for a block in which nobody else reads or writes its layers' parameters.
 
     They have what was learnt when the block ends, however it ends, and whenever the step leaves a batch to autograd.
 
     Args:
-        step: theirs.
+        step: of the layers.
         unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
     """
     if isinstance(step, ConvolutionalStep):

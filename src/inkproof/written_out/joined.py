@@ -8,6 +8,7 @@ there are images, so that gathering, and adding up the gradients of windows that
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -63,7 +64,7 @@ class JoinedLayers:
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         of_ones = [matrix[-1] for matrix, layer in zip(self.matrices, layers, strict=True) if layer.bias is not None]
         self._parameters, self._copies = [*weights, *biases], [*(weight.T for weight in self.weights), *of_ones]
-        self._memory: dict[tuple[int, ...], Memory | None] = {}
+        self._memory: dict[tuple[Any, ...], Memory | None] = {}
 
     def split(self, numbers: Float[Tensor, " numbers"]) -> list[Float[Tensor, "taps units"]]:
         """As many numbers as all layers have, as their matrices."""
@@ -104,11 +105,12 @@ class JoinedLayers:
         return memory, outputs
 
     def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> Memory | None:
-        key = (_parts(inputs.shape[0]), *inputs.shape)
+        parts = _parts(inputs.shape[0])
+        key = (parts, inputs.dtype, *inputs.shape)
         if key not in self._memory:
             if len(self._memory) == _SHAPES:
                 self._memory.clear()
-            self._memory[key] = self._new_memory(inputs, key[0])
+            self._memory[key] = self._new_memory(inputs, parts)
         return self._memory[key]
 
     def _new_memory(self, inputs: Float[Tensor, "n ..."], parts: int) -> Memory | None:

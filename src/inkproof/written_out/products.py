@@ -2,12 +2,15 @@
 
 torch hands such products to MKL. On 2 cores of an AMD EPYC with AVX-512 (November 2026, medians of 60) oneDNN takes
 0.68 to 0.70 of the time to score 8,400 images of 784 pixels with 10 or 30 units, and 0.92 to 0.94 of a step of 480
-units. With AVX2 alone it takes 0.86 for 10 or 30 units, but 1.1 for 100, and 1.02 to 1.11 of a step of 160 or 480.
+units. With AVX2 alone it takes 0.86 for 10 or 30 units, but 1.1 for 100, and 1.02 to 1.11 of a step of 160 or 480. On
+2 cores of an Intel Xeon with AVX-512 it takes 1.1 to 1.2 of MKL's time to score, and 1.04 to 1.11 of a step of 480.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from inkproof.runtime import is_intel
 
 # What torch's own compiler calls; no public name has it. Looked up by its signature, lest a later torch has another.
 _NAME, _ARGUMENTS = "_linear_pointwise", ["X", "W", "B", "attr", "scalars", "algorithm"]
@@ -41,7 +44,7 @@ def is_sooner(units: int) -> bool:
 
     On others for few of them, and with AVX-512 for all.
     """
-    if "Intel" in str(torch.cpu.get_capabilities().get("cpu_name")):
+    if is_intel():
         return False
     return units <= _FEW or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
