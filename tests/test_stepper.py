@@ -71,6 +71,18 @@ def test_what_was_not_done_by_this_learner_is_not_gone_on_with(few_digits: Split
     assert seen[0] == (3 * len(plain.training_batches), 4 * len(plain.training_batches))
 
 
+@pytest.mark.parametrize("make", [models.linear, models.hidden, models.deep, models.conv])
+def test_an_epoch_is_trained_and_scored_in_float32_inside_a_users_autocast(few_digits: Split, make: Any) -> None:
+    found = []
+    for enabled in (False, True):
+        learner = Learner(lambda: make((1, 8, 8), 10), few_digits.train, few_digits.valid, optimizer=torch.optim.SGD)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            learner.fit(1, lr=0.1, verbose=False)
+        found.append((learner.history[-1].valid_loss, list(learner.model.parameters())))
+    assert found[0][0] == found[1][0]
+    assert all(map(torch.equal, found[0][1], found[1][1]))
+
+
 def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_images_learns_on_a_copy(
     few_digits: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
