@@ -46,6 +46,16 @@ def test_each_seed_equals_its_lone_training(name: str, few_digits: Split) -> Non
         assert told[0] == told[1]
 
 
+def test_nets_side_by_side_are_float32_inside_a_users_autocast(few_digits: Split) -> None:
+    found = []
+    for enabled in (False, True):
+        every = learners("hidden-cross-entropy", few_digits)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert train_together(every, 1, lambda step, steps: 0.1)
+        found.append([(each.history[-1].train_loss, each.history[-1].valid_loss) for each in every])
+    assert found[0] == found[1]
+
+
 def test_the_nets_of_the_ladder_can_be_stacked(few_digits: Split) -> None:
     for name in ("linear-cross-entropy", "hidden-cross-entropy"):
         assert can_train_together(learners(name, few_digits))

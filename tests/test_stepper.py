@@ -72,10 +72,17 @@ def test_what_was_not_done_by_this_learner_is_not_gone_on_with(few_digits: Split
 
 
 @pytest.mark.parametrize("make", [models.linear, models.hidden, models.deep, models.conv])
-def test_an_epoch_is_trained_and_scored_in_float32_inside_a_users_autocast(few_digits: Split, make: Any) -> None:
+@pytest.mark.parametrize("loader", [False, True])
+def test_an_epoch_is_trained_and_scored_in_float32_inside_a_users_autocast(
+    few_digits: Split, make: Any, loader: bool
+) -> None:
+    train: Any = few_digits.train
+    if loader:
+        pixels = torch.from_numpy(train.pixels / np.float32(255))
+        train = DataLoader(TensorDataset(pixels, torch.from_numpy(train.labels.copy())), batch_size=64)
     found = []
     for enabled in (False, True):
-        learner = Learner(lambda: make((1, 8, 8), 10), few_digits.train, few_digits.valid, optimizer=torch.optim.SGD)
+        learner = Learner(lambda: make((1, 8, 8), 10), train, few_digits.valid, optimizer=torch.optim.SGD)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             learner.fit(1, lr=0.1, verbose=False)
         found.append((learner.history[-1].valid_loss, list(learner.model.parameters())))

@@ -47,7 +47,7 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
 
 def is_intel() -> bool:
     """Whether the processor is Intel's, as torch names it."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
     return "Intel" in str(capabilities.get("cpu_name"))
 
 

@@ -39,26 +39,27 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
     stacked, first = StackedNets(nets), learners[0]
     optimizer, steps = nets[0].optimizer, epochs * len(first.training_batches)
     rows: list[tuple[torch.Tensor, list[tuple[float | None, dict[str, float]]], float, float]] = []
-    for epoch in range(epochs):
-        started = perf_counter()
-        losses, sizes = [], []
-        batches, unit = in_own_unit(first.training_batches)
-        for step, (inputs, labels) in enumerate(batches, start=epoch * len(first.training_batches)):
-            set_step_values(optimizer, schedule(step, steps))
-            shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
-            targets, lr = first.head.targets(labels, shape), optimizer.param_groups[0]["lr"]
-            loss = stacked.step(inputs, targets, lr, unit=unit)
-            if loss is None:
+    with torch.autocast(first.device.type, enabled=False):  # a user's
+        for epoch in range(epochs):
+            started = perf_counter()
+            losses, sizes = [], []
+            batches, unit = in_own_unit(first.training_batches)
+            for step, (inputs, labels) in enumerate(batches, start=epoch * len(first.training_batches)):
+                set_step_values(optimizer, schedule(step, steps))
+                shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
+                targets, lr = first.head.targets(labels, shape), optimizer.param_groups[0]["lr"]
+                loss = stacked.step(inputs, targets, lr, unit=unit)
+                if loss is None:
+                    return False
+                losses.append(loss)
+                sizes.append(len(labels))
+            weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+            means = weights @ torch.stack(losses).double().cpu()
+            if not torch.isfinite(means).all():
                 return False
-            losses.append(loss)
-            sizes.append(len(labels))
-        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        means = weights @ torch.stack(losses).double().cpu()
-        if not torch.isfinite(means).all():
-            return False
-        trained = perf_counter()
-        judged = _judge(learners, stacked)
-        rows.append((means, judged, trained - started, perf_counter() - started))
+            trained = perf_counter()
+            judged = _judge(learners, stacked)
+            rows.append((means, judged, trained - started, perf_counter() - started))
     stacked.write_back()
     for number, learner in enumerate(learners):
         for means, judged, train_seconds, seconds in rows:

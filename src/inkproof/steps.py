@@ -44,14 +44,18 @@ class StepPlan:
         """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
         Weights may wait for the block's end to have what was learnt. A user's loader might read them, and gets this
-        plan as it is.
+        plan as it is. A user's autocast does not reach into steps without autograd.
         """
-        if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep | ConvolutionalStep):
+        if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
             return
-        taken, unit = in_own_unit(batches)
-        with quickest(self.written_out, unit=unit) as step:
-            yield replace(self, written_out=step, unit=unit), taken
+        with torch.autocast("cpu", enabled=False):
+            if isinstance(batches, LoaderBatches):
+                yield self, batches
+                return
+            taken, unit = in_own_unit(batches)
+            with quickest(self.written_out, unit=unit) as step:
+                yield replace(self, written_out=step, unit=unit), taken
 
 
 PLAIN = StepPlan()
@@ -134,7 +138,7 @@ def collect_outputs(
     outputs, labels = [], []
     quick = quick_forward(model) if precision == "float32" else None
     batches, unit = (batches, 1.0) if quick is None else in_own_unit(batches)
-    with evaluating(model):
+    with evaluating(model), torch.autocast("cpu", enabled=False):  # a user's; `forward` has its own
         for inputs, batch_labels in batches:
             done = None if quick is None else quick(inputs, unit)
             if done is None:

@@ -69,12 +69,6 @@ def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
         step: of the layers.
         unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
     """
-    with torch.autocast("cpu", enabled=False), _quickest(step, unit) as quick:
-        yield quick
-
-
-@contextmanager
-def _quickest(step: LinearStep | ConvolutionalStep, unit: float) -> Iterator[WrittenOut]:
     if isinstance(step, ConvolutionalStep):
         with step.on_copy(unit):
             yield step

@@ -38,7 +38,6 @@ def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
     width = layers[0].in_features
 
     @torch.no_grad()
-    @torch.autocast("cpu", enabled=False)
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         values = inputs.flatten(1) if flattens and inputs.ndim > 1 else inputs
         if values.shape[1:] != (width,) or not is_plain(values):
@@ -65,7 +64,6 @@ def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:
     joined.read()
 
     @torch.no_grad()
-    @torch.autocast("cpu", enabled=False)
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         outputs: list[Tensor] = []
         for some in inputs.split(_TOGETHER) if is_plain(inputs) else ():
