@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from inkproof.errors import InputError, NotFinite, Refused
+from inkproof.history import Row
 from inkproof.images import ImageSet, Split
-from inkproof.recipes import Recipe, load_recipe, parse_recipe
+from inkproof.recipes import Recipe, building, load_recipe, parse_recipe
 from inkproof.runs import TrainedRun, TrainingOptions, open_run, train_run
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -101,6 +102,27 @@ def test_a_killed_run_resumes_to_the_same_bits(
     for whole in (tmp_path / "whole").rglob("weights.safetensors"):
         other = tmp_path / "killed" / whole.relative_to(tmp_path / "whole")
         assert whole.read_bytes() == other.read_bytes()
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
+    few_digits: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.model_copy(update={"precision": "auto"})
+
+    def kill(seed: int, row: Row) -> None:
+        if row.epoch == 2:
+            raise Killed
+
+    monkeypatch.setattr(building, "choose_precision", lambda device, channels: "bfloat16")
+    train(tmp_path / "whole", few_digits, recipe)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", few_digits, recipe, on_row=kill)
+    monkeypatch.setattr(building, "choose_precision", lambda device, channels: "float32")
+    train(tmp_path / "killed", few_digits, recipe, resume=True)
+    about = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert about["precision"] == "bfloat16"
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
 
 
 def test_resuming_something_else_is_refused(few_digits: Split, digits: ImageSet, tmp_path: Path) -> None:

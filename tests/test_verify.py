@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Result
 
+from inkproof.recipes import building
+
 Command = Callable[..., Result]
 
 
@@ -122,6 +124,16 @@ def test_a_sidecar_ties_a_submission_to_weights_and_test_images(run: Path) -> No
     seal = json.loads((run / "seal.json").read_text())["files"]
     assert proof["weights_sha256"] == {"0": seal["weights.safetensors"]}
     assert proof["test_fingerprint"] == json.loads((run / "run.json").read_text())["sides"]["test"]["fingerprint"]
+
+
+def test_a_run_is_trained_again_in_the_precision_that_was_chosen_for_it(
+    inkproof: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "choose_precision", lambda device, channels: "bfloat16")
+    assert inkproof("train", "--recipe", "fast", "--epochs", 1, "--out", "run").code == 0
+    monkeypatch.setattr(building, "choose_precision", lambda device, channels: "float32")
+    result = inkproof("verify", "run", "--retrain")
+    assert "holds: retrained: the same weights, bit for bit" in result.out, result.out
 
 
 def test_every_seed_is_verified(inkproof: Command) -> None:

@@ -206,7 +206,7 @@ class Learner:
 
         Args:
             epochs: length of the whole training; the schedule is stretched over it.
-            schedule: learning rate, or learning rate and momentum, of each step.
+            schedule: learning rate, or learning rate and momentum, of each step; the weights may not be that far yet.
             done: epochs of this training that earlier calls did, when it is resumed.
 
         Raises:

@@ -60,7 +60,7 @@ def choose_precision(device: torch.device, *, channels: int) -> Precision:
     1.2 to 1.3 of it, and `best`, of 32 and more, 0.67 (2 cores of a Xeon whose AMX is hidden).
 
     Args:
-        channels: of the narrowest convolution but the last one.
+        channels: of the narrowest layer.
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

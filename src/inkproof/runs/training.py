@@ -21,13 +21,13 @@ from inkproof.history import History, Row, ending_on_ctrl_c
 from inkproof.images import ImageSet, Split, matching
 from inkproof.learner import Learner
 from inkproof.recipes import Recipe, load_recipe
-from inkproof.recipes.building import build_learner, build_schedule, shares_order
+from inkproof.recipes.building import build_learner, build_schedule, resolve_precision, shares_order
 from inkproof.runs import directory
 from inkproof.runs.checkpoint import load_checkpoint, save_checkpoint
 from inkproof.runs.environment import describe_environment
 from inkproof.runs.predictions import write_predictions
 from inkproof.runs.run import open_run
-from inkproof.runtime import DeviceName
+from inkproof.runtime import DeviceName, Precision
 from inkproof.seeds import can_train_together, train_together
 
 _CHECKPOINT_PAUSE = 20  # times what writing one takes: epochs of milliseconds do not spend their time on the disk
@@ -43,6 +43,7 @@ class TrainingOptions:
         allow: ids of findings that may pass.
         patience: stop after this many epochs without a smaller validation loss.
         keep_best: end with the weights of the epoch with the smallest validation loss.
+        precision: in place of the recipe's, or of what the processor chooses where that is "auto".
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -50,6 +51,7 @@ class TrainingOptions:
     allow: frozenset[str] = frozenset()
     patience: int | None = None
     keep_best: bool = False
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,22 @@ def train_run(
         _check_same(run, recipe, manifest)
         return read_trained(run)
     folder = directory.start_run(run, resume=resume)
-    if resume:
-        _check_same(folder, recipe, manifest)
-    else:
+    begun = _check_same(folder, recipe, manifest) if resume else {}
+    # What was chosen for the processor is recorded, and taken again where it would now be chosen otherwise.
+    precision = options.precision or begun.get("precision") or resolve_precision(recipe, options.device)
+    manifest["precision"] = precision
+    if not resume:
         directory.write_json(folder / directory.RUN, manifest)
         write_text(folder / directory.RECIPE, recipe.to_toml())
     scores, seen, interrupted = {}, findings, False
-    together = _train_together(recipe, sides, options)
+    chosen = recipe.model_copy(update={"precision": precision})
+    together = _train_together(chosen, sides, options)
     for seed in options.seeds:
         own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
         if not _is_finished(own):
             own.mkdir(parents=True, exist_ok=True)
             try:
-                learner = together.get(seed) or _train_seed(recipe, sides, own, seed, options, on_row)
+                learner = together.get(seed) or _train_seed(chosen, sides, own, seed, options, on_row)
             except InkproofError as error:
                 if isinstance(error, Refused) or not resume:
                     shutil.rmtree(folder)  # resuming would only meet the same error
@@ -321,9 +326,9 @@ def _manifest(recipe: Recipe, sides: Split, command: dict[str, Any], options: Tr
     }
 
 
-def _check_same(folder: Path, recipe: Recipe, manifest: dict[str, Any]) -> None:
-    """Refuse to resume another training than the one that was begun."""
-    begun = directory.read_json(folder / directory.RUN)
+def _check_same(folder: Path, recipe: Recipe, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the training that was begun; refuse to resume another."""
+    begun: dict[str, Any] = directory.read_json(folder / directory.RUN)
     same_format = {"format_version": recipe.format_version}
     if load_recipe(folder / directory.RECIPE).model_copy(update=same_format) != recipe:
         raise InputError(f"{folder}: was begun with another recipe: resume with the same options, or train anew")
@@ -333,6 +338,7 @@ def _check_same(folder: Path, recipe: Recipe, manifest: dict[str, Any]) -> None:
                 f"{folder}: was begun with other {key} ({begun.get(key)}, now {manifest[key]}): resume with the same "
                 "options and data, or train anew"
             )
+    return begun
 
 
 def _matching_sides(sides: Split) -> Split:

@@ -167,6 +167,7 @@ def _verify_retrained(run: Run, manifest: dict[str, Any], command: dict[str, Any
         allow=frozenset(manifest["allowed"]),
         patience=manifest["patience"],
         keep_best=manifest["keep_best"],
+        precision=manifest["precision"],
     )
     recorded = directory.read_json(run.path / directory.ENVIRONMENT)
     now = _as_stored(describe_environment())

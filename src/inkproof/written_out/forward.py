@@ -19,7 +19,7 @@ that do not fit."""
 
 
 def quick_forward(model: nn.Module) -> QuickForward | None:
-    """What gives a model's outputs for a batch sooner, with the weights that the model has now; None for most models.
+    """What gives a model's outputs for a batch sooner; None for most models.
 
     Args:
         model: a chain of linear layers, or of convolutions that are worth gathering.
@@ -35,7 +35,7 @@ def quick_forward(model: nn.Module) -> QuickForward | None:
 
 
 def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
-    width = layers[0].in_features
+    width, sooner = layers[0].in_features, [is_sooner(layer.out_features) for layer in layers]
 
     @torch.no_grad()
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
@@ -43,14 +43,16 @@ def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
         if values.shape[1:] != (width,) or not is_plain(values):
             return None
         for at, layer in enumerate(layers):
-            values = _layer(values.relu_(), layer, 1.0) if at else _layer(values, layer, unit)
+            seen, scale = (values.relu_(), 1.0) if at else (values, unit)
+            values = _layer(seen, layer, scale, by_mkl=not (sooner[at] and by_onednn(seen, layer.weight)))
         return values
 
     return forward
 
 
-def _layer(values: Float[Tensor, "n inputs"], layer: nn.Linear, unit: float) -> Float[Tensor, "n units"]:
-    by_mkl = not (is_sooner(layer.out_features) and by_onednn(values, layer.weight))
+def _layer(
+    values: Float[Tensor, "n inputs"], layer: nn.Linear, unit: float, *, by_mkl: bool
+) -> Float[Tensor, "n units"]:
     if by_mkl and layer.bias is not None:
         return torch.addmm(layer.bias, values, layer.weight.T, alpha=unit)
     outputs = values @ layer.weight.T if by_mkl else product(values, layer.weight)
@@ -61,10 +63,10 @@ def _layer(values: Float[Tensor, "n inputs"], layer: nn.Linear, unit: float) -> 
 
 def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:
     joined = JoinedLayers(layers)
-    joined.read()
 
     @torch.no_grad()
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
+        joined.read()
         outputs: list[Tensor] = []
         for some in inputs.split(_TOGETHER) if is_plain(inputs) else ():
             done = joined.forward(some, unit)
