@@ -3,7 +3,7 @@
 They stay in its core's cache. One product of the whole batch is shared along other dimensions forward than backward,
 and the rows travel between the cores. The step of 784-10 takes 0.86 of the time that `LinearStep` takes for batches of
 256 that were just made from bytes, and 0.98 for float32 rows that lie in memory (2 cores of an AMD EPYC with AVX-512,
-November 2026).
+November 2026; 0.98 and 1.00 of an Intel Xeon).
 """
 
 from collections.abc import Callable
