@@ -17,9 +17,16 @@ from inkproof import heads
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.optimizers import take_step
-from inkproof.stacked import StackedNets
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import LinearStep, OneHiddenStep, OneLayerStep, WrittenOut, quickest, write_out
+from inkproof.written_out import (
+    ConvolutionalStep,
+    LinearStep,
+    OneHiddenStep,
+    OneLayerStep,
+    WrittenOut,
+    quickest,
+    write_out,
+)
 from inkproof.written_out.linear import ones
 from inkproof.written_out.losses import known_gradient
 
@@ -242,17 +249,28 @@ def test_a_graph_over_weights_that_were_learnt_on_a_copy_is_refused_by_autograd(
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_what_autograd_must_judge_is_judged_with_what_was_learnt_on_a_copy(fused: bool) -> None:
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (net(36, 30, 3), OneHiddenStep),
+        (nn.Sequential(nn.Conv2d(1, 3, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)), ConvolutionalStep),
+    ],
+)
+def test_what_autograd_must_judge_is_judged_with_what_was_learnt_on_a_copy(
+    start: nn.Sequential, kind: type, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     torch.manual_seed(1)
-    x, left_out = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
+    x, left_out = torch.randn(5, 1, 6, 6, dtype=torch.float64), torch.tensor([0, -100, 1, 2, 0])
     objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
     for written_out in (True, False):
-        model = net(6, 30, 3).double()
+        model = copy.deepcopy(start).double()
         optimizer = plain(model.parameters(), fused=fused)
         step = write_out(model, F.cross_entropy, optimizer)
-        assert isinstance(step, LinearStep)
+        assert isinstance(step, LinearStep | ConvolutionalStep)
         with quickest(step) as now:
+            assert type(now) is kind
             plan = StepPlan(written_out=now if written_out else None)
             for y in (CLASSES, left_out, CLASSES):
                 train_step(model, objective, optimizer, x, y, precision="float32", plan=plan)
@@ -342,13 +360,6 @@ def test_inputs_that_do_not_fit_are_left_to_torch(widths: tuple[int, ...], flatt
     assert all(map(torch.equal, before, model.parameters()))
 
 
-def test_stacked_nets_leave_an_empty_batch_to_torch() -> None:
-    model = net(6, 3)
-    step = write_out(model, F.cross_entropy, plain(model.parameters()))
-    assert isinstance(step, LinearStep)
-    assert StackedNets([step, step]).step(torch.randn(0, 6), CLASSES[:0], 0.3) is None
-
-
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("widths", FORMS)
 def test_inputs_may_lie_in_memory_in_any_order(widths: tuple[int, ...]) -> None:
@@ -409,7 +420,6 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_seen_befor
     assert step.step(x, lambda outputs: y, check_finite=True) is None
     with quickest(step) as now:
         assert now.step(x, lambda outputs: y, check_finite=True) is None
-    assert StackedNets([step, step]).step(x, y, 0.3) is None
     assert all(map(torch.equal, before, model.parameters()))
 
 
@@ -441,47 +451,6 @@ def test_a_gradient_that_is_too_large_for_the_hidden_layer_alone_is_seen(hidden:
     for now in (contextlib.nullcontext(step), quickest(step)):
         with now as taken_step:
             assert taken_step.step(torch.ones(5, 6), lambda outputs: CLASSES, check_finite=True) is None
-
-
-@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
-def test_stacked_nets_that_do_not_ask_mask_their_updates_from_a_broken_number_on(broken: float) -> None:
-    step = write_out(model := net(6, 4, 3), F.cross_entropy, plain(model.parameters()))
-    assert isinstance(step, LinearStep)
-    stacked = StackedNets([step, step])
-    stacked._asks = False  # as on a GPU, where asking would wait for it
-    x = torch.randn(5, 6)
-    first = stacked.step(x, CLASSES, 0.3)
-    assert first is not None
-    assert torch.isfinite(first).all()
-    stacked.write_back()
-    before = [parameter.clone() for parameter in model.parameters()]
-    worse = x.clone()
-    worse[2, 0] = broken
-    for inputs in (worse, x):
-        losses = stacked.step(inputs, CLASSES, 0.3)
-        assert losses is not None
-        assert losses.isnan().all()
-    stacked.write_back()
-    assert all(map(torch.equal, before, model.parameters()))
-
-
-@pytest.mark.parametrize(
-    ("name", "vectors", "by_onednn"),
-    [
-        ("AMD EPYC", "AVX512", [True, True]),
-        ("AMD EPYC", "AVX2", [True, False]),
-        ("Intel Xeon", "AVX512", [False, False]),
-    ],
-)
-def test_many_units_side_by_side_go_by_onednn_where_the_processor_is_not_intels_and_has_long_vectors(
-    name: str, vectors: str, by_onednn: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    for units, wanted in zip((32, 33), by_onednn, strict=True):
-        step = write_out(model := net(6, units, 3), F.cross_entropy, plain(model.parameters()))
-        assert isinstance(step, LinearStep)
-        assert StackedNets([step, step])._onednn is wanted
 
 
 def test_groups_of_one_rate_are_written_out_and_others_are_not() -> None:

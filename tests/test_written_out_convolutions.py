@@ -159,27 +159,6 @@ def test_what_an_epoch_learns_on_a_copy_is_written_back_however_it_ends(leave: t
         torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_what_autograd_must_judge_is_judged_with_what_was_learnt_on_a_copy() -> None:
-    torch.manual_seed(0)
-    x, found = torch.randn(64, 2, 9, 11, dtype=torch.float64), []
-    y, left_out = torch.randint(3, (64,)), torch.randint(3, (64,))
-    left_out[5] = -100
-    objective = Objective(heads.Head("classes", 3), F.cross_entropy)
-    start = uneven().double()
-    for written_out in (True, False):
-        model = copy.deepcopy(start)
-        optimizer = plain(model.parameters())
-        step = write_out(model, F.cross_entropy, optimizer)
-        assert isinstance(step, ConvolutionalStep)
-        with quickest(step) as now:
-            plan = StepPlan(written_out=now if written_out else None)
-            for labels in (y, left_out, y):
-                train_step(model, objective, optimizer, x, labels, precision="float32", plan=plan)
-        found.append([parameter.detach() for parameter in model.parameters()])
-    for own, reference in zip(*found, strict=True):
-        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
-
-
 def test_layers_that_share_weights_go_through_autograd() -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 2, stride=2), nn.ReLU(), nn.Conv2d(3, 3, 2, stride=2), nn.Flatten())
     assert step_of(model) is not None

@@ -135,23 +135,22 @@ class Batches:
     def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"], Int64[Tensor, " b"]]]:
         """Positions, flat uint8 images and labels of each batch, on the device."""
         order = self._order()
-        bounds, labels = self._bounds(len(order)), self._labels.index_select(0, order)
+        bounds = self._bounds(len(order))
+        sizes = [stop - start for start, stop in bounds]
+        places, labels = order.split(sizes), self._labels.index_select(0, order).split(sizes)
         resident = self._pixels.device == self.device
         if resident and self.shuffle is None and self._rows is None:  # in file order
-            for start, stop in bounds:
-                yield order[start:stop], self._pixels[start:stop], labels[start:stop]
+            yield from zip(places, self._pixels.split(sizes), labels, strict=True)
             return
         together = max(1, _TOGETHER // (self.batch_size * self._pixels.shape[1])) if resident else _CHUNK_BATCHES
         for first in range(0, len(bounds), together):
-            chunk = bounds[first : first + together]
-            offset = chunk[0][0]
-            positions = order[offset : chunk[-1][1]]
+            chunk = slice(first, first + together)
+            positions = order[bounds[chunk][0][0] : bounds[chunk][-1][1]]
             if resident:
                 gathered = self._gathered(positions)
             else:
                 gathered = self._gathered(positions.cpu()).pin_memory().to(self.device, non_blocking=True)
-            for start, stop in chunk:
-                yield order[start:stop], gathered[start - offset : stop - offset], labels[start:stop]
+            yield from zip(places[chunk], gathered.split(sizes[chunk]), labels[chunk], strict=True)
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])

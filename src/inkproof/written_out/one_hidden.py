@@ -53,6 +53,9 @@ class OneHiddenStep:
             self._bias,
         ]
         self._is_ahead = False  # the copy of the parameters
+        self._views: dict[
+            tuple[int, int], tuple[Tensor, Tensor]
+        ] = {}  # made once a form: a view takes as long as a sum
         self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def write_back(self) -> None:
@@ -107,9 +110,11 @@ class OneHiddenStep:
         """The product that enters the hidden layer; each thread computes with the rows that it made."""
         rows, threads = flat.shape[0], torch.get_num_threads()
         parts = 1 if rows % threads or rows < threads * ROWS else threads
-        by_part = flat.reshape(parts, rows // parts, -1)
-        weight, bias = self._hidden_weight.T.expand(parts, -1, -1), self._hidden_bias.expand(parts, rows // parts, -1)
-        return torch.baddbmm(bias, by_part, weight, alpha=self._plain.unit).view(rows, -1)
+        form = parts, rows // parts
+        if form not in self._views:
+            self._views[form] = self._hidden_bias.expand(*form, -1), self._hidden_weight.T.expand(parts, -1, -1)
+        bias, weight = self._views[form]
+        return torch.baddbmm(bias, flat.reshape(*form, -1), weight, alpha=self._plain.unit).view(rows, -1)
 
 
 def _padded(layer: nn.Linear) -> int:
