@@ -64,12 +64,12 @@ figures are medians. Ratios are to inkproof in the same round. A process is a wh
 arrays, trains 5 epochs (3 of the convolutional net) and ends.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the convolutional one,
-and 4 times by the process. By the epoch it is, but for 784-30-10, whose two large products and reading of rows take two
-thirds of a step; by the process not always: the import of torch is half of one, and the convolutional net's products
-are most of the rest. Ratios move with the hour, and other libraries' more than inkproof's: four runs on this day gave
-11.4 to 14.6, 7.2 to 7.7 and 3.6 to 4.3 by the epoch, 3.4 to 4.7, 3.4 to 4.2 and 3.2 to 3.8 by the process. Before that
-day's work runs on 2 cores of an AMD EPYC gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 with AVX-512, 8.5 to 10.3, 7.3 to
-7.5 and 2.4 to 3.0 with AVX2 alone.
+and 4 times by the process. By the epoch it is: this table is of a few hours before the last work on the step of
+784-30-10, and two runs after it gave 16.9 and 11.4 for 784-10, 8.1 and 8.4 for 784-30-10, 4.0 and 3.5 for the
+convolutional net. By the process it is not always, 4.3 and 3.9, 4.2 and 3.5, 3.7 and 3.2: the import of torch is half
+of one, and the convolutional net's products are most of the rest. Ratios move with the hour, and other libraries' more
+than inkproof's. Before that day's work runs on 2 cores of an AMD EPYC gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 by
+the epoch with AVX-512, 8.5 to 10.3, 7.3 to 7.5 and 2.4 to 3.0 with AVX2 alone.
 """
 GROWTH = """## How cost grows
 
