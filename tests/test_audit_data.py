@@ -135,6 +135,21 @@ def test_a_planted_fault_is_named(fault: str, pairs: tuple[Pair, Pair]) -> None:
     assert found.get(name) == severity, found
 
 
+@pytest.mark.parametrize("count", [100, 1300], ids=["few images", "many images"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 4)])
+def test_blank_images_of_any_grey_are_found(count: int, shape: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, *shape)).astype(np.uint8)
+    greys = {2: 0, 50: 7, 99: 255}
+    for row, grey in greys.items():
+        pixels[row] = grey
+    pixels[3:9] = 9
+    pixels[3:9, 0, 1, 2] = 10  # nearly blank
+    found = check_images(ImageSet(pixels, random.integers(0, 3, count)))
+    (blank,) = (finding for finding in found if finding.id == "blank-images")
+    assert blank.evidence["examples"] == ["3", "51", "100"]
+
+
 CLEAN: dict[str, Callable[[Pair, Pair], tuple[Pair, Pair]]] = {
     "centred by subtracting 128": lambda t, v: (
         ((255 * t[0]).round().sub(128).div(128), t[1]),

@@ -2,7 +2,7 @@
 
 import sys
 
-from inkproof.cli import main
+from inkproof.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -8,8 +8,10 @@ from jaxtyping import Bool, Int64
 from inkproof.audit.catalogue import Seen, check, declare
 from inkproof.audit.linear_algebra import matmul
 from inkproof.audit.sides import Side, Sides
+from inkproof.images import ImageSet
 
 _CHUNK = 1000  # rows read at a time: few enough to stay in cache
+_GREYS = 256  # of a pixel
 _BLANK_SHARE = 0.01
 _IMBALANCE_NOTED, _IMBALANCE_WARNED = 10, 30
 _REPEATED_SHARE = 0.1
@@ -65,7 +67,7 @@ def inputs_not_finite(sides: Sides) -> Iterator[Seen]:
 def blank_images(sides: Sides) -> Iterator[Seen]:
     """Some images show nothing: every pixel has the same value. They cannot be told apart by any model."""
     for name, side in _all(sides).items():
-        blank = _of_rows(side, lambda rows: rows.max(axis=1) == rows.min(axis=1))
+        blank = _blank(side)
         rows = np.flatnonzero(blank)
         if len(rows) == 0 or _is_class_of_blanks(side, blank):
             continue
@@ -76,6 +78,14 @@ def blank_images(sides: Sides) -> Iterator[Seen]:
             "Look at these rows in the file they come from, and leave them out or read them anew.",
             severity="refuse" if share >= _BLANK_SHARE else None,
         )
+
+
+def _blank(side: Side) -> Bool[np.ndarray, " n"]:
+    """Which rows hold one number over and over; of many images by their hash, for so few can be blank."""
+    if side.kind == "images" and len(side) > _GREYS:
+        greys = np.arange(_GREYS, dtype=np.uint8)[:, None, None, None] * np.ones(side.shape, np.uint8)
+        return np.isin(side.fingerprints, ImageSet(greys).fingerprints)
+    return _of_rows(side, lambda rows: rows.max(axis=1) == rows.min(axis=1))
 
 
 def _is_class_of_blanks(side: Side, blank: Bool[np.ndarray, " n"]) -> bool:

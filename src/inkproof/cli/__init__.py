@@ -14,9 +14,17 @@ from inkproof.cli.showing import recipes, show
 from inkproof.cli.training import find_lr, train
 from inkproof.cli.verifying import verify
 from inkproof.errors import AuditWarning, InkproofError, Interrupted
+from inkproof.startup import end_with_python
 
 _EXIT_USAGE = 2
 _EXIT_INTERNAL = 70
+
+
+def command() -> int:
+    """Run what this process was started for; it then ends as soon as Python has."""
+    code = main()
+    end_with_python()
+    return code
 
 
 def main(arguments: list[str] | None = None) -> int:
