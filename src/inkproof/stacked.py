@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out.linear import LinearStep
+from inkproof.written_out.linear import LinearStep, relu_backward_
 from inkproof.written_out.overflow import LARGE
 from inkproof.written_out.products import by_onednn, is_sooner, product
 
@@ -66,7 +66,7 @@ class StackedNets:
         loss, gradient = self._loss_gradient(outputs, targets)
         gradients = [gradient]
         for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
-            gradients.append(torch.ops.aten.threshold_backward(weight.mT @ gradients[-1], hidden, 0))
+            gradients.append(relu_backward_(weight.mT @ gradients[-1], hidden))
         gradients.reverse()
         sums = [gradient.sum(dim=2) for gradient in gradients]
         total = torch.cat([each.view(-1) for each in (loss, *sums, *entering)]).sum().abs()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inkproof.runtime import one_thread
 from inkproof.written_out.joined import JoinedLayers, Memory
-from inkproof.written_out.linear import relu_backward
+from inkproof.written_out.linear import relu_backward_
 from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 from inkproof.written_out.windows import Layer
@@ -105,4 +105,4 @@ class ConvolutionalStep:
                 if where is not None:
                     of_inputs = where.add_up(of_inputs.view(-1, count)).view_as(hidden)
                 units = self._layers.matrices[at - 1].shape[1]
-                of_outputs = relu_backward(of_inputs, hidden, 0).view(parts, units, -1)
+                of_outputs = relu_backward_(of_inputs, hidden).view(parts, units, -1)

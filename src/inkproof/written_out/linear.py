@@ -18,7 +18,13 @@ from inkproof.written_out.overflow import is_far_from_overflow
 
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
 
-relu_backward = torch.ops.aten.threshold_backward.default  # looked up once: each step calls it
+_threshold_backward = torch.ops.aten.threshold_backward.grad_input  # looked up once: each step calls it
+
+
+def relu_backward_(gradient: Float[Tensor, "..."], seen: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The gradient for what entered a ReLU, from that for what is seen behind it, in its place."""
+    result: Tensor = _threshold_backward(gradient, seen, 0, grad_input=gradient)
+    return result
 
 
 @lru_cache(maxsize=8)
@@ -97,7 +103,7 @@ class LinearStep:
             loss, gradient = judged
             gradients = [gradient]
             for (_, transposed, _), seen in zip(reversed(self._upper), reversed(hidden), strict=True):
-                gradients.append(relu_backward(transposed @ gradients[-1], seen, 0))
+                gradients.append(relu_backward_(transposed @ gradients[-1], seen))
             gradients.reverse()
             if check_finite and not is_far_from_overflow(loss, *gradients, *entering):
                 return None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inkproof.runtime import one_thread
 from inkproof.written_out.chain import share_memory
-from inkproof.written_out.linear import SMALL, LinearStep, ones, relu_backward
+from inkproof.written_out.linear import SMALL, LinearStep, ones, relu_backward_
 from inkproof.written_out.losses import judge
 from inkproof.written_out.one_layer import ROWS
 from inkproof.written_out.overflow import is_far_from_overflow
@@ -94,7 +94,7 @@ class OneHiddenStep:
                 if judged is None:
                     return None
                 loss, gradient = judged
-                of_hidden = relu_backward(gradient.T @ self._weight, hidden, 0)
+                of_hidden = relu_backward_(gradient.T @ self._weight, hidden)
                 if check_finite and not is_far_from_overflow(loss, gradient, of_hidden, *entering):
                     return None
                 rows = flat.shape[0]
