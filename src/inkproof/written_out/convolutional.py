@@ -101,7 +101,7 @@ class ConvolutionalStep:
             torch.sum(torch.bmm(memory.gathered[at], of_outputs.mT), dim=0, out=self._gradients[at])
             if at:
                 of_inputs = torch.bmm(self._layers.weights[at].expand(parts, -1, -1), of_outputs)
-                where, hidden = memory.windows[at], memory.seen[at][:, :-2]
+                where, hidden = memory.windows[at], memory.seen[at]
                 if where is not None:
                     of_inputs = where.add_up(of_inputs.view(-1, count)).view_as(hidden)
                 units = self._layers.matrices[at - 1].shape[1]

@@ -27,12 +27,14 @@ class Memory:
 
     Args:
         windows: of each layer, None for a linear one.
-        seen: by each layer, (parts, features, n), over a row of ones and one of zeros.
-        gathered: the same by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
+        seen: by each layer, (parts, features, n).
+        rows: the same of all parts, (features, n), over a row of ones and one of zeros: what windows are gathered from.
+        gathered: by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
     """
 
     windows: Sequence[Windows | None]
     seen: list[Tensor]
+    rows: list[Tensor]
     gathered: list[Tensor]
 
     @property
@@ -92,16 +94,15 @@ class JoinedLayers:
         if memory is None:
             return None
         parts, count = memory.form
-        images = inputs.reshape(parts, count, -1).mT
-        torch.mul(images, unit, out=memory.seen[0][:, :-2])
-        outputs = images
+        torch.mul(inputs.reshape(parts, count, -1).mT, unit, out=memory.seen[0])
         for at, (matrix, where) in enumerate(zip(self.matrices, memory.windows, strict=True)):
-            seen, gathered = memory.seen[at], memory.gathered[at]
             if at:
-                torch.clamp_min(outputs.view(parts, -1, count), 0, out=seen[:, :-2])  # ReLU
+                memory.seen[at].relu_()
             if where is not None:
-                where.gather(seen, gathered.view(-1, count))
-            outputs = torch.bmm(matrix.T.expand(parts, -1, -1), gathered)
+                where.gather(memory.rows[at], memory.gathered[at].view(-1, count))
+            weight, above = matrix.T.expand(parts, -1, -1), memory.seen[at + 1 : at + 2]
+            out = above[0].view(parts, len(matrix.T), -1) if above else None
+            outputs = torch.bmm(weight, memory.gathered[at], out=out)
         return memory, outputs
 
     def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> Memory | None:
@@ -117,14 +118,15 @@ class JoinedLayers:
         windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if inputs.shape[0] else None
         if windows is None:
             return None
-        memory = Memory(windows, [], [])
+        memory = Memory(windows, [], [], [])
         count, features = inputs.shape[0] // parts, math.prod(inputs.shape[1:])
         for taps, units, where in zip(self._taps, self._units, windows, strict=True):
-            seen = inputs.new_empty(parts, features + 2, count)
-            seen[:, -2], seen[:, -1] = 1, 0
             places = 1 if where is None else math.prod(where.counts)
-            gathered = seen[:, :taps] if where is None else inputs.new_empty(parts, taps, places * count)
-            memory.seen.append(seen)
+            gathered = inputs.new_ones(parts, taps, places * count)
+            rows = inputs.new_zeros(parts * features + 2, count)
+            rows[-2] = 1
+            memory.seen.append(gathered[:, :features] if where is None else rows[:-2].view(parts, features, count))
+            memory.rows.append(rows)
             memory.gathered.append(gathered)
             features = units * places
         return memory

@@ -25,8 +25,8 @@ class Windows:
 
     Args:
         counts: of windows, down and across.
-        rows: for each part, tap and window the row of the inputs over ones and zeros; that of the ones is a last tap
-            where the layer adds a bias.
+        rows: for each part, tap and window the row of all parts' inputs over ones and zeros; that of the ones is a
+            last tap where the layer adds a bias.
         uses: the places in `rows` that hold each input, input by input.
         starts: where each input's begin in `uses`.
     """
@@ -36,9 +36,9 @@ class Windows:
     uses: Int64[Tensor, " uses"]
     starts: Int64[Tensor, " inputs"]
 
-    def gather(self, inputs: Float[Tensor, "parts rows n"], memory: Float[Tensor, "places n"]) -> None:
-        """Write what the taps see, at all positions of all images; the inputs stand over ones and zeros."""
-        torch.index_select(inputs.flatten(0, 1), 0, self.rows, out=memory)
+    def gather(self, inputs: Float[Tensor, "rows n"], memory: Float[Tensor, "places n"]) -> None:
+        """Write what the taps see, at all positions of all images; all parts' inputs stand over ones and zeros."""
+        torch.index_select(inputs, 0, self.rows, out=memory)
 
     def add_up(self, gradient: Float[Tensor, "places n"]) -> Float[Tensor, "inputs n"]:
         """The gradient for each input: the sum of those for all places that hold it."""
@@ -114,7 +114,7 @@ def _windows(
     with_ones = torch.cat([rows, torch.full((math.prod(windows.shape[1:3]) if adds else 0,), count)])
     return Windows(
         (windows.shape[1], windows.shape[2]),
-        (part * (count + 2) + with_ones).flatten(),
+        (torch.where(with_ones < count, part, parts - 1) * count + with_ones).flatten(),
         (part * len(rows) + uses).flatten(),
         (part * len(uses) + times.cumsum(0) - times).flatten(),
     )
