@@ -100,9 +100,11 @@ class ConvolutionalStep:
         for at in range(len(memory.windows) - 1, -1, -1):
             torch.sum(torch.bmm(memory.gathered[at], of_outputs.mT), dim=0, out=self._gradients[at])
             if at:
-                of_inputs = torch.bmm(self._layers.weights[at].expand(parts, -1, -1), of_outputs)
-                where, hidden = memory.windows[at], memory.seen[at]
-                if where is not None:
-                    of_inputs = where.add_up(of_inputs.view(-1, count)).view_as(hidden)
+                where, hidden, gathered = memory.windows[at], memory.seen[at], memory.gathered[at]
+                if where is None:
+                    of_inputs = torch.bmm(self._layers.weights[at].expand(parts, -1, -1), of_outputs)
+                else:
+                    torch.bmm(self._layers.matrices[at].expand(parts, -1, -1), of_outputs, out=gathered)
+                    of_inputs = where.add_up(gathered.view(-1, count)).view_as(hidden)
                 units = self._layers.matrices[at - 1].shape[1]
                 of_outputs = relu_backward_(of_inputs, hidden).view(parts, units, -1)

@@ -115,6 +115,6 @@ def _windows(
     return Windows(
         (windows.shape[1], windows.shape[2]),
         (torch.where(with_ones < count, part, parts - 1) * count + with_ones).flatten(),
-        (part * len(rows) + uses).flatten(),
+        (part * len(with_ones) + uses).flatten(),
         (part * len(uses) + times.cumsum(0) - times).flatten(),
     )
