@@ -74,11 +74,11 @@ class ConvolutionalStep:
     def _step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
-        done = self._layers.forward(inputs, self._unit)
-        if done is None:
+        memory = self._layers.forward(inputs, self._unit)
+        if memory is None:
             return None
-        memory, outputs = done
-        parts, count = memory.form
+        outputs = memory[-1].outputs
+        parts, _, count = memory[0].seen.shape
         with one_thread():
             rows = outputs.view(parts, -1, count).transpose(0, 1).reshape(-1, parts * count)
             judged = judge(self._loss_gradient, rows, to_targets(rows.T))
@@ -94,17 +94,15 @@ class ConvolutionalStep:
         self._layers.all.sub_(self._gradient, alpha=lr)
         return loss
 
-    def _differentiate(self, of_outputs: Float[Tensor, "parts units places"], memory: Memory) -> None:
-        """Write the gradient for all layers, from that for the last one's outputs."""
-        parts, count = memory.form
-        for at in range(len(memory.windows) - 1, -1, -1):
-            torch.sum(torch.bmm(memory.gathered[at], of_outputs.mT), dim=0, out=self._gradients[at])
+    def _differentiate(self, of_outputs: Float[Tensor, "parts units places"], memory: Sequence[Memory]) -> None:
+        """Write the gradient for all layers, from that for the last one's outputs, over what layers gathered."""
+        for at in range(len(memory) - 1, -1, -1):
+            layer = memory[at]
+            torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, out=self._gradients[at])
             if at:
-                where, hidden, gathered = memory.windows[at], memory.seen[at], memory.gathered[at]
-                if where is None:
-                    of_inputs = torch.bmm(self._layers.weights[at].expand(parts, -1, -1), of_outputs)
+                if layer.windows is None:
+                    of_seen = torch.bmm(layer.weights, of_outputs)
                 else:
-                    torch.bmm(self._layers.matrices[at].expand(parts, -1, -1), of_outputs, out=gathered)
-                    of_inputs = where.add_up(gathered.view(-1, count)).view_as(hidden)
-                units = self._layers.matrices[at - 1].shape[1]
-                of_outputs = relu_backward_(of_inputs, hidden).view(parts, units, -1)
+                    torch.bmm(layer.matrix, of_outputs, out=layer.gathered)
+                    of_seen = layer.windows.add_up(layer.places).view_as(layer.seen)
+                of_outputs = relu_backward_(of_seen, layer.seen).view_as(memory[at - 1].outputs)

@@ -69,11 +69,11 @@ def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:
         joined.read()
         outputs: list[Tensor] = []
         for some in inputs.split(_TOGETHER) if is_plain(inputs) else ():
-            done = joined.forward(some, unit)
-            if done is None:
+            memory = joined.forward(some, unit)
+            if memory is None:
                 return None
-            (parts, count), beside = done[0].form, done[1]
-            outputs.append(beside.view(parts, -1, count).mT.reshape(parts * count, -1))
+            parts, _, count = memory[0].seen.shape
+            outputs.append(memory[-1].outputs.view(parts, -1, count).mT.reshape(parts * count, -1))
         return torch.cat(outputs) if outputs else None
 
     return forward

@@ -23,24 +23,27 @@ _SHAPES = 4  # of batches whose memory is kept: full ones and the last, in train
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory for all that the layers see of a batch, in equal parts.
+    """Memory for what a layer sees and gives of a batch, in equal parts; the same for all batches of a shape.
 
     Args:
-        windows: of each layer, None for a linear one.
-        seen: by each layer, (parts, features, n).
+        windows: None for a linear layer.
+        seen: (parts, features, n).
         rows: the same of all parts, (features, n), over a row of ones and one of zeros: what windows are gathered from.
         gathered: by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
+        places: the same of all parts, row by row, (rows, n).
+        outputs: (parts, units, places); the next layer sees them.
+        matrix: weights and bias, (parts, taps, units), the same numbers for each part.
+        weights: the same without the bias.
     """
 
-    windows: Sequence[Windows | None]
-    seen: list[Tensor]
-    rows: list[Tensor]
-    gathered: list[Tensor]
-
-    @property
-    def form(self) -> tuple[int, int]:
-        """Parts, and images in each."""
-        return len(self.seen[0]), self.seen[0].shape[2]
+    windows: Windows | None
+    seen: Float[Tensor, "parts features n"]
+    rows: Float[Tensor, "rows n"]
+    gathered: Float[Tensor, "parts taps places"]
+    places: Float[Tensor, "rows_gathered n"]
+    outputs: Float[Tensor, "parts units places"]
+    matrix: Float[Tensor, "parts taps units"]
+    weights: Float[Tensor, "parts taps_that_see units"]
 
 
 class JoinedLayers:
@@ -51,8 +54,6 @@ class JoinedLayers:
 
     Attributes:
         all: the numbers of all layers' matrices, one behind the other.
-        matrices: of each layer, taps by units, in that memory.
-        weights: the same without the biases.
     """
 
     def __init__(self, layers: Sequence[Layer]):
@@ -61,12 +62,12 @@ class JoinedLayers:
         self._taps = [weight.shape[1] + (layer.bias is not None) for weight, layer in zip(weights, layers, strict=True)]
         self._units = [len(weight) for weight in weights]
         self.all = weights[0].new_empty(sum(map(math.prod, zip(self._taps, self._units, strict=True))))
-        self.matrices = self.split(self.all)
-        self.weights = [matrix[: weight.shape[1]] for matrix, weight in zip(self.matrices, weights, strict=True)]
+        self._matrices = self.split(self.all)
+        self._weights = [matrix[: weight.shape[1]] for matrix, weight in zip(self._matrices, weights, strict=True)]
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        of_ones = [matrix[-1] for matrix, layer in zip(self.matrices, layers, strict=True) if layer.bias is not None]
-        self._parameters, self._copies = [*weights, *biases], [*(weight.T for weight in self.weights), *of_ones]
-        self._memory: dict[tuple[Any, ...], Memory | None] = {}
+        of_ones = [matrix[-1] for matrix, layer in zip(self._matrices, layers, strict=True) if layer.bias is not None]
+        self._parameters, self._copies = [*weights, *biases], [*(weight.T for weight in self._weights), *of_ones]
+        self._memory: dict[tuple[Any, ...], list[Memory] | None] = {}
 
     def split(self, numbers: Float[Tensor, " numbers"]) -> list[Float[Tensor, "taps units"]]:
         """As many numbers as all layers have, as their matrices."""
@@ -81,10 +82,8 @@ class JoinedLayers:
         """Give the parameters these numbers, in one call."""
         torch._foreach_copy_(self._parameters, self._copies)
 
-    def forward(
-        self, inputs: Float[Tensor, "n ..."], unit: float
-    ) -> tuple[Memory, Float[Tensor, "parts units places"]] | None:
-        """The last layer's outputs, and all that was seen before; None for inputs that the layers do not take.
+    def forward(self, inputs: Float[Tensor, "n ..."], unit: float) -> list[Memory] | None:
+        """Memory with what each layer sees and gives; None for inputs that the layers do not take.
 
         Args:
             inputs: images (n, channels, height, width).
@@ -93,19 +92,17 @@ class JoinedLayers:
         memory = self._memory_for(inputs)
         if memory is None:
             return None
-        parts, count = memory.form
-        torch.mul(inputs.reshape(parts, count, -1).mT, unit, out=memory.seen[0])
-        for at, (matrix, where) in enumerate(zip(self.matrices, memory.windows, strict=True)):
+        parts, _, count = memory[0].seen.shape
+        torch.mul(inputs.reshape(parts, count, -1).mT, unit, out=memory[0].seen)
+        for at, layer in enumerate(memory):
             if at:
-                memory.seen[at].relu_()
-            if where is not None:
-                where.gather(memory.rows[at], memory.gathered[at].view(-1, count))
-            weight, above = matrix.T.expand(parts, -1, -1), memory.seen[at + 1 : at + 2]
-            out = above[0].view(parts, len(matrix.T), -1) if above else None
-            outputs = torch.bmm(weight, memory.gathered[at], out=out)
-        return memory, outputs
+                layer.seen.relu_()
+            if layer.windows is not None:
+                layer.windows.gather(layer.rows, layer.places)
+            torch.bmm(layer.matrix.mT, layer.gathered, out=layer.outputs)
+        return memory
 
-    def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> Memory | None:
+    def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> list[Memory] | None:
         parts = _parts(inputs.shape[0])
         key = (parts, inputs.dtype, *inputs.shape)
         if key not in self._memory:
@@ -114,21 +111,28 @@ class JoinedLayers:
             self._memory[key] = self._new_memory(inputs, parts)
         return self._memory[key]
 
-    def _new_memory(self, inputs: Float[Tensor, "n ..."], parts: int) -> Memory | None:
+    def _new_memory(self, inputs: Float[Tensor, "n ..."], parts: int) -> list[Memory] | None:
         windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if inputs.shape[0] else None
         if windows is None:
             return None
-        memory = Memory(windows, [], [], [])
-        count, features = inputs.shape[0] // parts, math.prod(inputs.shape[1:])
-        for taps, units, where in zip(self._taps, self._units, windows, strict=True):
-            places = 1 if where is None else math.prod(where.counts)
-            gathered = inputs.new_ones(parts, taps, places * count)
-            rows = inputs.new_zeros(parts * features + 2, count)
-            rows[-2] = 1
-            memory.seen.append(gathered[:, :features] if where is None else rows[:-2].view(parts, features, count))
-            memory.rows.append(rows)
-            memory.gathered.append(gathered)
-            features = units * places
+        count = inputs.shape[0] // parts
+        places = [1 if where is None else math.prod(where.counts) for where in windows]
+        features = [math.prod(inputs.shape[1:]), *map(math.prod, zip(self._units, places, strict=True))]
+        outputs = inputs.new_empty(parts, self._units[-1], places[-1] * count)
+        memory: list[Memory] = []
+        for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
+            gathered = inputs.new_empty(parts, self._taps[at], places[at] * count)
+            rows = inputs.new_empty(parts * features[at] + 2, count)
+            rows[-2], rows[-1] = 1, 0
+            seen = rows[:-2].view(parts, features[at], count)
+            if windows[at] is None:
+                seen = gathered[:, : features[at]]
+                gathered[:, features[at] :] = 1
+            matrix, weights = (each[at].expand(parts, -1, -1) for each in (self._matrices, self._weights))
+            flat = gathered.view(-1, count)
+            memory.insert(0, Memory(windows[at], seen, rows, gathered, flat, outputs, matrix, weights))
+            if at:
+                outputs = seen.view(parts, self._units[at - 1], -1)
         return memory
 
 
