@@ -299,7 +299,7 @@ def training_batches(
     return LoaderBatches(loader, device=device)
 
 
-def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1000) -> BatchSource:
+def ordered_batches(data: Data, *, device: torch.device, batch_size: int = 1024) -> BatchSource:
     """Batches in the order of the data, every row once, nothing altered; a shuffling loader is read in order."""
     if isinstance(data, ImageSet):
         return Batches(data, batch_size=batch_size, device=device)
