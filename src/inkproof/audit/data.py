@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from inkproof.audit.catalogue import Seen, check, declare
-from inkproof.audit.linear_algebra import matmul
+from inkproof.audit.linear_algebra import centred, matmul
 from inkproof.audit.sides import Side, Sides
 from inkproof.images import ImageSet
 
@@ -359,7 +359,7 @@ def label_among_inputs(sides: Sides) -> Iterator[Seen]:
     if kinds < 2 or (kinds == 2 and train.kind == "images"):
         return
     labels = (train.sample_labels - train.sample_labels.mean()).astype(np.float32)
-    columns = train.sample - train.sample.mean(axis=0)
+    columns = centred(train.sample)
     size = np.sqrt(np.einsum("ij,ij->j", columns, columns)) * np.sqrt(labels @ labels)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.abs(np.where(size > 0, matmul(labels, columns) / size, 0.0))

@@ -157,8 +157,8 @@ def _describe(images: ImageSet) -> Side:
     storage, own_rows = images.storage, images.rows  # not the set itself, which would never be freed
 
     def take(rows: Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k ..."]:
-        pixels: Float[np.ndarray, "k ..."] = storage[rows if own_rows is None else own_rows[rows]] / np.float32(255)
-        return pixels
+        pixels = torch.from_numpy(storage[rows if own_rows is None else own_rows[rows]])
+        return np.asarray(pixels.float().div_(255))  # by torch as `linear_algebra` tells
 
     return Side(
         images.fingerprints, images.ids, images.shape, "images", images.labels, images.classes, images.source, take
