@@ -110,7 +110,9 @@ def test_three_steps_equal_those_of_autograd(
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("make", "shape"), MODELS)
+@pytest.mark.parametrize(
+    ("make", "shape"), [*MODELS, (lambda: models.conv((1, 8, 8), 1, channels=(4, 6, 5)), (1, 8, 8))]
+)
 def test_scores_are_those_of_the_model(
     make: Callable[[], nn.Sequential], shape: tuple[int, ...], memory_format: torch.memory_format
 ) -> None:

@@ -73,7 +73,8 @@ def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:
             if memory is None:
                 return None
             parts, _, count = memory[0].seen.shape
-            outputs.append(memory[-1].outputs.view(parts, -1, count).mT.reshape(parts * count, -1))
+            beside = memory[-1].outputs.view(parts, -1, count)  # the next images' outputs come in their place
+            outputs.append(beside.mT.clone(memory_format=torch.contiguous_format).view(parts * count, -1))
         return torch.cat(outputs) if outputs else None
 
     return forward
