@@ -3,7 +3,6 @@
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ def said(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "first",
-    ["from inkproof import Learner", "from inkproof.startup import importing_torch as c\nwith c(): import torch"],
+    ["from inkproof import Learner", "from inkproof.startup import collector_at_rest as c\nwith c(): import torch"],
 )
 def test_what_the_import_of_torch_made_is_left_alone_and_the_collector_is_on(first: str) -> None:
     count, enabled = said(f"import gc\n{first}\nprint(gc.get_freeze_count(), gc.isenabled())")
@@ -42,25 +41,6 @@ from inkproof import Learner
 print(watch() is None)
 """
     assert said(code) == ["True"]
-
-
-def test_inspect_is_as_before_when_torch_is_there() -> None:
-    code = "import inspect; own = inspect.getmodule; from inkproof import Learner; print(inspect.getmodule is own)"
-    assert said(code) == ["True"]
-
-
-def test_inspect_finds_the_same_modules_while_torch_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "registering.py").write_text("import sys\nframe = sys._getframe()\n")
-    code = f"""
-import inspect, sys
-sys.path.append({str(tmp_path)!r})
-from inkproof.startup import importing_torch
-with importing_torch():
-    import torch, registering
-    print(inspect.getmodule(registering.frame).__name__, inspect.getmodule(torch.nn.Linear).__name__)
-print(inspect.getmodule(registering.frame).__name__, inspect.getmodule(torch.nn.Linear).__name__)
-"""
-    assert said(code) == ["registering", "torch.nn.modules.linear"] * 2
 
 
 def test_a_command_ends_with_its_code_its_handlers_and_all_it_printed() -> None:

@@ -81,7 +81,7 @@ def blank_images(sides: Sides) -> Iterator[Seen]:
 
 
 def _blank(side: Side) -> Bool[np.ndarray, " n"]:
-    """Which rows hold one number over and over; of many images by their hash, for so few can be blank."""
+    """Which rows hold one number over and over; of images by their hash, where they are more than the blank ones."""
     if side.kind == "images" and len(side) > _GREYS:
         greys = np.arange(_GREYS, dtype=np.uint8)[:, None, None, None] * np.ones(side.shape, np.uint8)
         return np.isin(side.fingerprints, ImageSet(greys).fingerprints)

@@ -1,7 +1,7 @@
 """The step of small convolutions, each a product of its weights with the windows of all images.
 
 oneDNN's kernels are made for many channels and small strides: the step of the ladder's net takes them 2.4 times as long
-with AVX2, 1.5 times with AVX-512 (2 cores of an AMD EPYC, before weights were joined), 2.3 times on 2 cores of an Intel
+with AVX2, 1.5 times with AVX-512 (2 cores of an AMD EPYC, before weights were joined), 2.7 times on 2 cores of an Intel
 Xeon with AVX-512 (November 2026).
 """
 
@@ -95,7 +95,10 @@ class ConvolutionalStep:
         return loss
 
     def _differentiate(self, of_outputs: Float[Tensor, "parts units places"], memory: Sequence[Memory]) -> None:
-        """Write the gradient for all layers, from that for the last one's outputs, over what layers gathered."""
+        """Write the gradient for all layers, from that for the last one's outputs.
+
+        What convolutions but the first gathered is lost: the gradient for it is written in its place.
+        """
         for at in range(len(memory) - 1, -1, -1):
             layer = memory[at]
             torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, out=self._gradients[at])
@@ -104,5 +107,5 @@ class ConvolutionalStep:
                     of_seen = torch.bmm(layer.weights, of_outputs)
                 else:
                     torch.bmm(layer.matrix, of_outputs, out=layer.gathered)
-                    of_seen = layer.windows.add_up(layer.places).view_as(layer.seen)
+                    of_seen = layer.windows.add_up(layer.gathered_rows).view_as(layer.seen)
                 of_outputs = relu_backward_(of_seen, layer.seen).view_as(memory[at - 1].outputs)

@@ -23,24 +23,25 @@ _SHAPES = 4  # of batches whose memory is kept: full ones and the last, in train
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory for what a layer sees and gives of a batch, in equal parts; the same for all batches of a shape.
+    """A layer, and memory for what it sees and gives of a batch in equal parts, taken by all batches of a shape.
 
     Args:
         windows: None for a linear layer.
-        seen: (parts, features, n).
-        rows: the same of all parts, (features, n), over a row of ones and one of zeros: what windows are gathered from.
-        gathered: by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
-        places: the same of all parts, row by row, (rows, n).
-        outputs: (parts, units, places); the next layer sees them.
+        seen: (parts, features, n), behind ReLU.
+        source: what windows are gathered from: all that is seen, (parts times features, n), over a row of ones and one
+            of zeros. Not asked for by a linear layer.
+        gathered: what is seen by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
+        gathered_rows: the same numbers, n a row.
+        outputs: (parts, units, places): what the next layer sees, in the same memory.
         matrix: weights and bias, (parts, taps, units), the same numbers for each part.
-        weights: the same without the bias.
+        weights: those without the bias.
     """
 
     windows: Windows | None
     seen: Float[Tensor, "parts features n"]
-    rows: Float[Tensor, "rows n"]
+    source: Float[Tensor, "sources n"]
     gathered: Float[Tensor, "parts taps places"]
-    places: Float[Tensor, "rows_gathered n"]
+    gathered_rows: Float[Tensor, "rows n"]
     outputs: Float[Tensor, "parts units places"]
     matrix: Float[Tensor, "parts taps units"]
     weights: Float[Tensor, "parts taps_that_see units"]
@@ -83,7 +84,7 @@ class JoinedLayers:
         torch._foreach_copy_(self._parameters, self._copies)
 
     def forward(self, inputs: Float[Tensor, "n ..."], unit: float) -> list[Memory] | None:
-        """Memory with what each layer sees and gives; None for inputs that the layers do not take.
+        """Each layer with what it sees and gives, until the next call; None for inputs that they do not take.
 
         Args:
             inputs: images (n, channels, height, width).
@@ -98,7 +99,7 @@ class JoinedLayers:
             if at:
                 layer.seen.relu_()
             if layer.windows is not None:
-                layer.windows.gather(layer.rows, layer.places)
+                layer.windows.gather(layer.source, layer.gathered_rows)
             torch.bmm(layer.matrix.mT, layer.gathered, out=layer.outputs)
         return memory
 
@@ -122,15 +123,16 @@ class JoinedLayers:
         memory: list[Memory] = []
         for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
             gathered = inputs.new_empty(parts, self._taps[at], places[at] * count)
-            rows = inputs.new_empty(parts * features[at] + 2, count)
-            rows[-2], rows[-1] = 1, 0
-            seen = rows[:-2].view(parts, features[at], count)
+            gathered_rows = gathered.view(-1, count)
             if windows[at] is None:
-                seen = gathered[:, : features[at]]
+                source, seen = gathered_rows, gathered[:, : features[at]]
                 gathered[:, features[at] :] = 1
+            else:
+                source = inputs.new_empty(parts * features[at] + 2, count)
+                source[-2], source[-1] = 1, 0
+                seen = source[:-2].view(parts, features[at], count)
             matrix, weights = (each[at].expand(parts, -1, -1) for each in (self._matrices, self._weights))
-            flat = gathered.view(-1, count)
-            memory.insert(0, Memory(windows[at], seen, rows, gathered, flat, outputs, matrix, weights))
+            memory.insert(0, Memory(windows[at], seen, source, gathered, gathered_rows, outputs, matrix, weights))
             if at:
                 outputs = seen.view(parts, self._units[at - 1], -1)
         return memory

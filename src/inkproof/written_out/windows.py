@@ -36,9 +36,9 @@ class Windows:
     uses: Int64[Tensor, " uses"]
     starts: Int64[Tensor, " inputs"]
 
-    def gather(self, inputs: Float[Tensor, "rows n"], memory: Float[Tensor, "places n"]) -> None:
+    def gather(self, source: Float[Tensor, "sources n"], memory: Float[Tensor, "places n"]) -> None:
         """Write what the taps see, at all positions of all images; all parts' inputs stand over ones and zeros."""
-        torch.index_select(inputs, 0, self.rows, out=memory)
+        torch.index_select(source, 0, self.rows, out=memory)
 
     def add_up(self, gradient: Float[Tensor, "places n"]) -> Float[Tensor, "inputs n"]:
         """The gradient for each input: the sum of those for all places that hold it."""
