@@ -64,11 +64,11 @@ figures are medians. Ratios are to inkproof in the same round. A process is a wh
 arrays, trains 5 epochs (3 of the convolutional net) and ends.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the convolutional one,
-and 4 times by the process. By the epoch it is: this table is of a few hours before the last work on the step of
-784-30-10, and two runs after it gave 16.9 and 11.4 for 784-10, 8.1 and 8.4 for 784-30-10, 4.0 and 3.5 for the
-convolutional net. By the process it is not always, 4.3 and 3.9, 4.2 and 3.5, 3.7 and 3.2: the import of torch is half
-of one, and the convolutional net's products are most of the rest. Ratios move with the hour, and other libraries' more
-than inkproof's. Before that day's work runs on 2 cores of an AMD EPYC gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 by
+and 4 times by the process. It is by the epoch of 784-10 and of the convolutional net. That of 784-30-10 lies on the
+line: 7.5 here, 8.4, 8.9, 7.1 and 7.0 in four more runs of the day, 8.1 and 8.4 in the morning; it is lower while the
+machine is slow, since products and memory slow down more than Python does. By the process those runs gave 3.8 to 4.6
+for 784-10, 3.6 to 4.1 for 784-30-10, 2.6 to 3.9 for the convolutional net: the import of torch is half of one. Before
+that day's work runs on 2 cores of an AMD EPYC gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 by
 the epoch with AVX-512, 8.5 to 10.3, 7.3 to 7.5 and 2.4 to 3.0 with AVX2 alone.
 """
 GROWTH = """## How cost grows
