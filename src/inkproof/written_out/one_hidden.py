@@ -53,9 +53,8 @@ class OneHiddenStep:
             self._bias,
         ]
         self._is_ahead = False  # the copy of the parameters
-        self._views: dict[
-            tuple[int, int], tuple[Tensor, Tensor]
-        ] = {}  # made once a form: a view takes as long as a sum
+        # Of bias and weights for each form of a batch, made once: to make a view takes as long as a small sum.
+        self._views: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def write_back(self) -> None:
