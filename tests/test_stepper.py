@@ -1,6 +1,7 @@
 """A Stepper plans the fastest step there is, and plans a graph only where nothing would be passed by."""
 
 import copy
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inkproof import models, schedules
 from inkproof.audit import Record
 from inkproof.captured import CapturedStep
-from inkproof.errors import InputError
+from inkproof.errors import InputError, NotFinite
 from inkproof.hard_examples import HardExamples
 from inkproof.heads import Head
 from inkproof.images import Split
@@ -122,3 +123,56 @@ def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_image
     assert sum(on_copy) == 2 * len(train)
     for own, reference in zip(loaded.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-4, atol=1e-5)
+
+
+class LooksAtEachStep(Learner):
+    def _train_epoch(self, schedule: Any, first_step: int, steps: int, before: Any) -> float:
+        return super()._train_epoch(schedule, first_step, steps, None)
+
+
+@pytest.mark.parametrize("make", [models.linear, models.hidden, models.deep, models.conv])
+def test_where_steps_looked_at_together_broke_the_epoch_is_taken_again_with_a_look_at_each(
+    few_digits: Split, make: Any
+) -> None:
+    found = []
+    for kind in (Learner, LooksAtEachStep):
+        learner = kind(lambda: make((1, 8, 8), 10), few_digits.train, few_digits.valid, optimizer=torch.optim.SGD)
+        breaks = len(learner.training_batches) + 2
+        schedule = lambda step, steps, breaks=breaks: float("inf") if step == breaks else 0.1  # noqa: E731
+        with pytest.raises(NotFinite) as error:
+            list(learner.epochs(3, schedule))
+        assert f"step {breaks + 1}, before the update" in str(error.value)
+        found.append((str(error.value), learner.history.as_dicts(), learner.state_dict()["model"]))
+    (message, history, weights), (expected_message, expected_history, expected_weights) = found
+    assert message == expected_message
+    assert len(history) == 1
+    assert [row["train_loss"] for row in history] == [row["train_loss"] for row in expected_history]
+    torch.testing.assert_close(weights, expected_weights, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(("on_finding", "passes"), [("refuse", 2), ("record", 1)])
+def test_an_epoch_is_taken_again_only_where_that_stops_it(
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch, on_finding: Any, passes: int
+) -> None:
+    looked: list[bool] = []
+    step = OneHiddenStep.step
+
+    def noted(self: OneHiddenStep, *given: Any, check_finite: bool) -> Tensor | None:
+        looked.append(check_finite)
+        return step(self, *given, check_finite=check_finite)
+
+    monkeypatch.setattr(OneHiddenStep, "step", noted)
+    learner = Learner(
+        lambda: models.hidden((1, 8, 8), 10),
+        few_digits.train,
+        few_digits.valid,
+        optimizer=torch.optim.SGD,
+        on_finding=on_finding,
+    )
+    learner.fit(1, lr=0.1, verbose=False)
+    assert looked == [False] * len(learner.training_batches)
+    looked.clear()
+    with suppress(NotFinite):
+        learner.fit(1, lr=1e30, verbose=False)
+    assert set(looked[: len(learner.training_batches)]) == {False}
+    assert set(looked[len(learner.training_batches) :]) == ({True} if passes == 2 else set())

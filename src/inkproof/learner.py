@@ -3,8 +3,6 @@
 import copy
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,7 +27,7 @@ from inkproof.batches import (
 )
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
-from inkproof.finite import keeps_weights
+from inkproof.finite import are_finite, keeps_weights
 from inkproof.hard_examples import HardExamples
 from inkproof.heads import Head, HeadName, Loss
 from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
@@ -219,7 +217,7 @@ class Learner:
             before = self.state_dict()
             started = perf_counter()
             try:
-                train_loss = self._train_epoch(schedule, taken, steps)
+                train_loss = self._train_epoch(schedule, taken, steps, before)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
             except KeyboardInterrupt:
@@ -256,24 +254,33 @@ class Learner:
             audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         self._check_outcome()
 
-    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int) -> float:
-        """One pass over the training batches; returns the mean loss a row."""
+    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int, before: dict[str, Any] | None) -> float:
+        """One pass over the training batches; returns the mean loss a row.
+
+        Short steps are looked at together, given the state `before`: where something broke, the pass is taken again
+        from there, with a look at each.
+        """
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
         losses, sizes, stepper = [], [], self.stepper()
         self.model.train()
         plan = stepper.plan(self.device)
-        with self._streams.as_global("model"), plan.quickest(self.training_batches) as (plan, batches):
+        again = before is not None and self._record.stops_on_not_finite
+        quickest = plan.quickest(self.training_batches, may_look_together=again)
+        with self._streams.as_global("model"), quickest as (plan, batches):
             for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
                 losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
             if self._clean_batches is not None:
                 measure_statistics(self.model, self._clean_batches, precision=self.precision)
+        every = torch.stack(losses).double().cpu()
+        if before and plan.looks_together and not are_finite([every, *self.model.parameters()]):
+            self.load_state_dict(before)
+            return self._train_epoch(schedule, first_step, steps, None)
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
-        every = torch.stack(losses).double().cpu()
         self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))
 
@@ -392,15 +399,7 @@ class Learner:
         """
         if self.optimizer is None:
             raise InputError("lr_find needs a model with parameters to train; a mean image has none")
-        model, optimizer = copy.deepcopy((self.model, self.optimizer))
-        model.train()
-        stepper = replace(self.stepper(), model=model, optimizer=optimizer)
-        batches = chain.from_iterable(repeat(self.training_batches))
-
-        def step(lr: float) -> float:
-            set_step_values(optimizer, lr)
-            return float(stepper.step(*next(batches), 0))
-
+        step = self.stepper().on_copies(self.training_batches)
         with self._streams.restored(), self._streams.as_global("model"):
             self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
         if plot and notebook_display() is not None:

@@ -11,12 +11,13 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from inkproof.written_out.linear import LinearStep, relu_backward_
-from inkproof.written_out.overflow import LARGE
 from inkproof.written_out.products import by_onednn, is_sooner, product
 
 
 class StackedNets:
     """Linear layers with ReLU between, of several nets.
+
+    No step looks at its numbers: what becomes NaN or infinite stays so, and is found in `numbers` after many.
 
     Args:
         nets: the written-out step of each; their layers, losses and learning rates must be alike.
@@ -27,10 +28,7 @@ class StackedNets:
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
         depth = range(len(nets[0].layers))
-        device = nets[0].layers[0].weight.device
         self._onednn = is_sooner(len(nets) * nets[0].layers[0].out_features)
-        self._asks = device.type == "cpu"  # after each step whether its numbers are finite
-        self._broken = torch.zeros((), dtype=torch.bool, device=device)
         self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in depth]
         self._biases = [
             torch.stack([net.layers[at].bias.detach() for net in nets]) if nets[0].layers[at].bias is not None else None
@@ -50,15 +48,12 @@ class StackedNets:
             unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
 
         Returns:
-            The loss of each net before the update; None where a number of any net came near the end of what float32
-            holds, or the batch is empty, and nothing was updated. On a CUDA device NaN in place of None for such
-            numbers, in all steps from then on.
+            The loss of each net before the update; None for an empty batch.
         """
         flat = inputs.flatten(1) if self._flatten else inputs
         if not flat.shape[0]:
             return None
         outputs = self._first(flat, unit)
-        entering = [outputs.sum()] if unit == 1 else []  # before ReLU hides what is infinite; bytes are not
         seen: list[Tensor] = []  # behind each ReLU
         for at in range(1, len(self._weights)):
             seen.append(outputs.relu_())
@@ -68,23 +63,12 @@ class StackedNets:
         for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
             gradients.append(relu_backward_(weight.mT @ gradients[-1], hidden))
         gradients.reverse()
-        sums = [gradient.sum(dim=2) for gradient in gradients]
-        total = torch.cat([each.view(-1) for each in (loss, *sums, *entering)]).sum().abs()
-        if self._asks:
-            if not total.item() < LARGE:
-                return None
-        else:  # asking would wait for the device: from here on it masks the updates, and the losses are NaN
-            self._broken |= ~(total < LARGE)
-            for each in (*gradients, *sums, *seen):
-                each.masked_fill_(self._broken, 0.0)
-            flat = flat.masked_fill(self._broken, 0.0)  # 0 times infinity would be NaN
-            loss = loss.masked_fill(self._broken, torch.nan)
         rate = lr / flat.shape[0]  # for gradients that are n times theirs
         for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-rate)
-        for bias, total in zip(self._biases, sums, strict=True):
+        for bias, gradient in zip(self._biases, gradients, strict=True):
             if bias is not None:
-                bias.sub_(total, alpha=rate)
+                bias.sub_(gradient.sum(dim=2), alpha=rate)
         wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
         if self._onednn and by_onednn(gradient, flat):
             wide.sub_(product(gradient, flat.T), alpha=rate * unit)
@@ -100,6 +84,11 @@ class StackedNets:
         for at in range(1, len(self._weights)):
             outputs = self._upper(at, outputs.relu_())
         return outputs.transpose(1, 2)
+
+    @property
+    def numbers(self) -> list[Tensor]:
+        """All weights and biases."""
+        return [*self._weights, *(bias for bias in self._biases if bias is not None)]
 
     @torch.no_grad()
     def write_back(self) -> None:

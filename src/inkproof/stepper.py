@@ -1,17 +1,22 @@
 """The steps of one training: the fastest way there is for its model and device, and an end where numbers break."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.audit import Record
+from inkproof.batches import BatchSource
 from inkproof.captured import CapturedStep, can_be_captured
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard
 from inkproof.hard_examples import Difficulties
 from inkproof.objective import Objective
+from inkproof.optimizers import set_step_values
 from inkproof.runtime import Precision
 from inkproof.steps import PLAIN, StepPlan, train_step
 from inkproof.written_out import ConvolutionalStep, LinearStep, write_out
@@ -79,6 +84,22 @@ class Stepper:
             )
         except NotFinite as error:
             raise self.record.not_finite(str(error), f"step {number}, before the update") from None
+
+    def on_copies(self, batches: BatchSource) -> Callable[[float], float]:
+        """A mock training: steps on copies of model and optimiser, over the batches again and again.
+
+        Returns:
+            Takes a step at a learning rate; returns the loss before its update.
+        """
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        model.train()
+        mock, given = replace(self, model=model, optimizer=optimizer), chain.from_iterable(repeat(batches))
+
+        def step(lr: float) -> float:
+            set_step_values(optimizer, lr)
+            return float(mock.step(*next(given), 0))
+
+        return step
 
     @torch.no_grad()
     def _learn_difficulties(self, outputs: Tensor, labels: Tensor) -> None:

@@ -31,6 +31,7 @@ class StepPlan:
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
         watch: told outputs and labels of each batch.
         unit: what the step without autograd multiplies inputs by: batches of bytes are scaled in its products.
+        looks_together: whoever takes the steps looks at their numbers after the last, and not each step at its own.
     """
 
     written_out: WrittenOut | None = None
@@ -38,13 +39,20 @@ class StepPlan:
     captured: CapturedStep | None = None
     watch: Callable[[Tensor, Tensor], None] | None = None
     unit: float = 1.0
+    looks_together: bool = False
 
     @contextmanager
-    def quickest(self, batches: BatchSource) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
+    def quickest(
+        self, batches: BatchSource, *, may_look_together: bool
+    ) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
         """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
         Weights may wait for the block's end to have what was learnt. A user's loader might read them, and gets this
         plan as it is. A user's autocast does not reach into steps without autograd.
+
+        Args:
+            batches: of the pass.
+            may_look_together: the pass can be taken again where its numbers broke.
         """
         if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
@@ -55,7 +63,7 @@ class StepPlan:
                 return
             taken, unit = in_own_unit(batches)
             with quickest(self.written_out, unit=unit) as step:
-                yield replace(self, written_out=step, unit=unit), taken
+                yield replace(self, written_out=step, unit=unit, looks_together=may_look_together), taken
 
 
 PLAIN = StepPlan()
@@ -77,7 +85,7 @@ def train_step(
     Args:
         inputs: (b, ...) on the model's device, in units of `plan.unit`.
         labels: (b,) class indices, or targets as a user's loader gives them.
-        check_finite: look at the loss and the gradients before the update.
+        check_finite: look at the loss and the gradients before the update, unless the plan looks at them together.
         plan: how the same is computed faster.
 
     Returns:
@@ -88,6 +96,7 @@ def train_step(
         ShapeMismatch: predictions and targets do not pair row by row.
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
+    check_finite = check_finite and not plan.looks_together
     if plan.written_out is not None:
         done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:

@@ -9,6 +9,7 @@ of an Intel Xeon with AVX-512, November 2026).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,37 @@ from inkproof.written_out.overflow import is_far_from_overflow
 _VECTOR = 16  # float32 numbers in the longest vectors there are
 _WIDEST = 64  # units: with more the innermost dimension matters less
 _WASTE = 1.25  # times a layer's own units: beyond, the zeros take longer than is won
+_SIZES = 4  # of batches whose memory is kept
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a step computes in, and views of it and of weights, for all batches of a size: to make them anew each time
+    takes a tenth of a step.
+
+    Args:
+        bias: of the hidden layer, for each part of the rows, one a thread.
+        weight: of the hidden layer, likewise.
+        parts: what the hidden layer gives for each part.
+        hidden: the same numbers, row by row.
+        hidden_columns: the same, unit by unit.
+        outputs: units by rows, as losses take them.
+        output_rows: the same numbers, row by row.
+        of_hidden: the gradient for what the hidden layer gives.
+        of_hidden_columns: the same, unit by unit.
+        ones: as many as there are rows.
+    """
+
+    bias: Float[Tensor, "parts n units"]
+    weight: Float[Tensor, "parts inputs units"]
+    parts: Float[Tensor, "parts n units"]
+    hidden: Float[Tensor, "rows units"]
+    hidden_columns: Float[Tensor, "units rows"]
+    outputs: Float[Tensor, "outputs rows"]
+    output_rows: Float[Tensor, "rows outputs"]
+    of_hidden: Float[Tensor, "rows units"]
+    of_hidden_columns: Float[Tensor, "units rows"]
+    ones: Float[Tensor, " rows"]
 
 
 class OneHiddenStep:
@@ -53,8 +85,9 @@ class OneHiddenStep:
             self._bias,
         ]
         self._is_ahead = False  # the copy of the parameters
-        # Of bias and weights for each form of a batch, made once: to make a view takes as long as a small sum.
-        self._views: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._memory: dict[tuple[int, int], _Memory] = {}  # by rows and parts
+        self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
+        self._rows: tuple[Tensor, Tensor, _Memory]  # these, flat and in parts
         self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def write_back(self) -> None:
@@ -79,41 +112,60 @@ class OneHiddenStep:
     def _step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
-        flat = self._plain.rows_of(inputs)
-        if flat is None:
+        if inputs is not self._given and not self._take(inputs):
             return None
-        unit = self._plain.unit
+        flat, split, memory = self._rows
+        unit, hidden = self._plain.unit, memory.hidden
         with self._inference:
-            hidden = self._hidden(flat)
+            torch.baddbmm(memory.bias, split, memory.weight, alpha=unit, out=memory.parts)
             with one_thread():
                 entering = [hidden.sum()] if check_finite and unit == 1 else []
                 hidden.relu_()
-                outputs = torch.addmm(self._column, self._weight, hidden.T)  # units by rows, as losses take them
-                judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
+                torch.addmm(self._column, self._weight, memory.hidden_columns, out=memory.outputs)
+                judged = judge(self._loss_gradient, memory.outputs, to_targets(memory.output_rows))
                 if judged is None:
                     return None
                 loss, gradient = judged
-                of_hidden = relu_backward_(gradient.T @ self._weight, hidden)
+                torch.mm(gradient.T, self._weight, out=memory.of_hidden)
+                of_hidden = relu_backward_(memory.of_hidden, hidden)
                 if check_finite and not is_far_from_overflow(loss, gradient, of_hidden, *entering):
                     return None
-                rows = flat.shape[0]
-                rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs
-                of_rows = ones(rows, gradient.dtype)
+                rate = self._optimizer.param_groups[0]["lr"] / hidden.shape[0]  # for gradients that are n times theirs
                 self._weight.addmm_(gradient, hidden, alpha=-rate)
-                self._bias.addmv_(gradient, of_rows, alpha=-rate)
-                self._hidden_bias.addmv_(of_hidden.T, of_rows, alpha=-rate)
-            self._hidden_weight.addmm_(of_hidden.T, flat, alpha=-rate * unit)
+                self._bias.addmv_(gradient, memory.ones, alpha=-rate)
+                self._hidden_bias.addmv_(memory.of_hidden_columns, memory.ones, alpha=-rate)
+            self._hidden_weight.addmm_(memory.of_hidden_columns, flat, alpha=-rate * unit)
             return loss
 
-    def _hidden(self, flat: Float[Tensor, "n inputs"]) -> Float[Tensor, "n units"]:
-        """The product that enters the hidden layer; each thread computes with the rows that it made."""
+    def _take(self, inputs: Float[Tensor, "n ..."]) -> bool:
+        """Find the memory for a batch and see its inputs as rows; False where they do not fit."""
+        flat = self._plain.rows_of(inputs)
+        if flat is None:
+            return False
         rows, threads = flat.shape[0], torch.get_num_threads()
         parts = 1 if rows % threads or rows < threads * ROWS else threads
-        form = parts, rows // parts
-        if form not in self._views:
-            self._views[form] = self._hidden_bias.expand(*form, -1), self._hidden_weight.T.expand(parts, -1, -1)
-        bias, weight = self._views[form]
-        return torch.baddbmm(bias, flat.reshape(*form, -1), weight, alpha=self._plain.unit).view(rows, -1)
+        if (rows, parts) not in self._memory:
+            if len(self._memory) == _SIZES:
+                self._memory.clear()
+            self._memory[rows, parts] = self._new_memory(rows, parts)
+        self._given, self._rows = inputs, (flat, flat.reshape(parts, rows // parts, -1), self._memory[rows, parts])
+        return True
+
+    def _new_memory(self, rows: int, parts: int) -> _Memory:
+        units, outputs = len(self._hidden_bias), self._bias.new_empty(len(self._bias), rows)
+        hidden, of_hidden = (self._bias.new_empty(rows, units) for _ in range(2))
+        return _Memory(
+            self._hidden_bias.expand(parts, rows // parts, -1),
+            self._hidden_weight.T.expand(parts, -1, -1),
+            hidden.view(parts, rows // parts, units),
+            hidden,
+            hidden.T,
+            outputs,
+            outputs.T,
+            of_hidden,
+            of_hidden.T,
+            ones(rows, self._bias.dtype),
+        )
 
 
 def _padded(layer: nn.Linear) -> int:
