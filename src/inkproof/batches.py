@@ -101,13 +101,20 @@ class Batches:
                 self.difficulties.given = positions
             yield inputs, labels
 
-    def in_bytes(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
-        """One pass whose inputs are bytes, 0 to 255, as float32, for who scales by `BYTE` within a product.
+    def in_bytes(
+        self, *, as_float: bool = True
+    ) -> Iterator[tuple[Shaped[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
+        """One pass whose inputs are bytes, 0 to 255, for who scales by `BYTE` within a product.
 
-        Each batch's inputs lie where those of the batch before did, in memory that the processor's caches have.
+        Args:
+            as_float: as float32, where those of the batch before lay, in memory that the processor's caches have; else
+                as uint8.
         """
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
+        if not as_float:
+            yield from ((pixels.view(-1, *self.images.shape), labels) for _, pixels, labels in self._pixel_batches())
+            return
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
         memory = torch.empty(largest, *self.images.shape, dtype=torch.float32, device=self.device)
         flat = memory.flatten(1)
@@ -156,10 +163,16 @@ class Batches:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
 
 
-def in_own_unit(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
-    """One pass as it is made soonest, in bytes where that can be, and what its inputs are to be multiplied by."""
+def in_own_unit(
+    batches: Iterable[tuple[Tensor, Tensor]], *, as_float: bool = True
+) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
+    """One pass as it is made soonest, in bytes where that can be, and what its inputs are to be multiplied by.
+
+    Args:
+        as_float: bytes as float32 numbers, else as uint8.
+    """
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
-        return batches.in_bytes(), BYTE
+        return batches.in_bytes(as_float=as_float), BYTE
     return batches, 1.0
 
 

@@ -61,7 +61,7 @@ class StepPlan:
             if isinstance(batches, LoaderBatches):
                 yield self, batches
                 return
-            taken, unit = in_own_unit(batches)
+            taken, unit = in_own_unit(batches, as_float=isinstance(self.written_out, LinearStep))
             with quickest(self.written_out, unit=unit) as step:
                 yield replace(self, written_out=step, unit=unit, looks_together=may_look_together), taken
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from inkproof.runtime import one_thread
@@ -37,6 +37,7 @@ class ConvolutionalStep:
         self._gradient = torch.zeros_like(self._layers.all)
         self._gradients = self._layers.split(self._gradient)
         self._unit = 1.0
+        self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
         self._stays_ahead = self._is_ahead = False  # the copy of the parameters
 
     @contextmanager
@@ -58,21 +59,21 @@ class ConvolutionalStep:
             self._layers.write_back()
             self._is_ahead = False
 
-    @torch.inference_mode()
     def step(
-        self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
+        self, inputs: Shaped[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
-        """As `LinearStep.step`, for images (n, channels, height, width)."""
-        if not self._is_ahead:
-            self._layers.read()
-        loss = self._step(inputs, to_targets, check_finite=check_finite)
-        self._is_ahead = self._is_ahead or loss is not None
-        if loss is None or not self._stays_ahead:
-            self._write_back()
+        """As `LinearStep.step`, for images (n, channels, height, width), of the weights' dtype or as bytes."""
+        with self._inference:
+            if not self._is_ahead:
+                self._layers.read()
+            loss = self._step(inputs, to_targets, check_finite=check_finite)
+            self._is_ahead = self._is_ahead or loss is not None
+            if loss is None or not self._stays_ahead:
+                self._write_back()
         return loss
 
     def _step(
-        self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
+        self, inputs: Shaped[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
         memory = self._layers.forward(inputs, self._unit)
         if memory is None:
@@ -102,6 +103,8 @@ class ConvolutionalStep:
         for at in range(len(memory) - 1, -1, -1):
             layer = memory[at]
             torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, out=self._gradients[at])
+            if at == 0 and self._unit != 1:
+                self._gradients[at].mul_(self._unit)
             if at:
                 if layer.windows is None:
                     of_seen = torch.bmm(layer.weights, of_outputs)

@@ -83,53 +83,60 @@ class JoinedLayers:
         """Give the parameters these numbers, in one call."""
         torch._foreach_copy_(self._parameters, self._copies)
 
-    def forward(self, inputs: Float[Tensor, "n ..."], unit: float) -> list[Memory] | None:
+    def forward(self, inputs: Shaped[Tensor, "n ..."], unit: float) -> list[Memory] | None:
         """Each layer with what it sees and gives, until the next call; None for inputs that they do not take.
 
         Args:
-            inputs: images (n, channels, height, width).
-            unit: what they are multiplied by.
+            inputs: images (n, channels, height, width), in the weights' dtype or as bytes, which turn sooner.
+            unit: what they are multiplied by, within the first product.
         """
-        memory = self._memory_for(inputs)
+        memory = self._memory_for(inputs, unit)
         if memory is None:
             return None
-        parts, _, count = memory[0].seen.shape
-        torch.mul(inputs.reshape(parts, count, -1).mT, unit, out=memory[0].seen)
+        first = memory[0]
+        parts, _, count = first.seen.shape
+        turned = inputs.reshape(parts, count, -1).mT
+        first.seen.copy_(turned.contiguous() if inputs.dtype == torch.uint8 else turned)
         for at, layer in enumerate(memory):
             if at:
                 layer.seen.relu_()
             if layer.windows is not None:
                 layer.windows.gather(layer.source, layer.gathered_rows)
-            torch.bmm(layer.matrix.mT, layer.gathered, out=layer.outputs)
+            if at or unit == 1:
+                torch.bmm(layer.matrix.mT, layer.gathered, out=layer.outputs)
+            else:
+                torch.baddbmm(layer.outputs, layer.matrix.mT, layer.gathered, beta=0, alpha=unit, out=layer.outputs)
         return memory
 
-    def _memory_for(self, inputs: Float[Tensor, "n ..."]) -> list[Memory] | None:
+    def _memory_for(self, inputs: Shaped[Tensor, "n ..."], unit: float) -> list[Memory] | None:
         parts = _parts(inputs.shape[0])
-        key = (parts, inputs.dtype, *inputs.shape)
+        key = (parts, unit, inputs.dtype, *inputs.shape)
         if key not in self._memory:
             if len(self._memory) == _SHAPES:
                 self._memory.clear()
-            self._memory[key] = self._new_memory(inputs, parts)
+            self._memory[key] = self._new_memory(inputs, unit, parts)
         return self._memory[key]
 
-    def _new_memory(self, inputs: Float[Tensor, "n ..."], parts: int) -> list[Memory] | None:
-        windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if inputs.shape[0] else None
+    def _new_memory(self, inputs: Shaped[Tensor, "n ..."], unit: float, parts: int) -> list[Memory] | None:
+        taken = inputs.shape[0] and inputs.dtype in (torch.uint8, self.all.dtype)
+        windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if taken else None
         if windows is None:
             return None
         count = inputs.shape[0] // parts
         places = [1 if where is None else math.prod(where.counts) for where in windows]
         features = [math.prod(inputs.shape[1:]), *map(math.prod, zip(self._units, places, strict=True))]
-        outputs = inputs.new_empty(parts, self._units[-1], places[-1] * count)
+        outputs = self.all.new_empty(parts, self._units[-1], places[-1] * count)
         memory: list[Memory] = []
         for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
-            gathered = inputs.new_empty(parts, self._taps[at], places[at] * count)
+            one = 1 if at else 1 / unit  # what its product multiplies by
+            gathered = self.all.new_empty(parts, self._taps[at], places[at] * count)
             gathered_rows = gathered.view(-1, count)
             if windows[at] is None:
                 source, seen = gathered_rows, gathered[:, : features[at]]
-                gathered[:, features[at] :] = 1
+                gathered[:, features[at] :] = one
             else:
-                source = inputs.new_empty(parts * features[at] + 2, count)
-                source[-2], source[-1] = 1, 0
+                source = self.all.new_empty(parts * features[at] + 2, count)
+                source[-2], source[-1] = one, 0
                 seen = source[:-2].view(parts, features[at], count)
             matrix, weights = (each[at].expand(parts, -1, -1) for each in (self._matrices, self._weights))
             memory.insert(0, Memory(windows[at], seen, source, gathered, gathered_rows, outputs, matrix, weights))
