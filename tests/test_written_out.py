@@ -147,13 +147,14 @@ def test_inputs_in_another_unit_are_scaled_within_the_products(model: nn.Sequent
         torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-12)
 
 
-def test_a_batch_that_is_left_to_autograd_is_scaled_before() -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_batch_that_is_left_to_autograd_is_scaled_before(dtype: torch.dtype) -> None:
     class Declining(LinearStep):
         def step(self, *given: Any, **named: Any) -> None:
             return None
 
     torch.manual_seed(1)
-    model, x, y = net(6, 3), torch.randint(0, 256, (5, 1, 2, 3)).float(), torch.tensor([0, 2, 1, 2, 0])
+    model, x, y = net(6, 3), torch.randint(0, 256, (5, 1, 2, 3)).to(dtype), torch.tensor([0, 2, 1, 2, 0])
     twin = copy.deepcopy(model)
     for own, inputs, unit in ((model, x, 1 / 255), (twin, x / 255, 1.0)):
         optimizer = torch.optim.SGD(own.parameters(), lr=0.3)

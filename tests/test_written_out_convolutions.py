@@ -109,6 +109,28 @@ def test_three_steps_equal_those_of_autograd(
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 128])
+@pytest.mark.parametrize(("make", "shape"), MODELS)
+def test_bytes_are_scaled_within_the_first_product(
+    make: Callable[[], nn.Sequential], shape: tuple[int, ...], rows: int
+) -> None:
+    torch.manual_seed(0)
+    model = make().double()
+    x, y = torch.randint(0, 256, (rows, *shape), dtype=torch.uint8), torch.randint(3, (rows,))
+    reference = after_three_steps(model, x.double() / 255, y, written_out=False)
+    step = step_of(model)
+    assert step is not None
+    with quickest(step, unit=1 / 255) as now:
+        losses = [now.step(x, lambda _: y, check_finite=True) for _ in range(3)]
+    assert all(loss is not None for loss in losses)
+    mine = [
+        *(parameter.detach() for parameter in model.parameters()),
+        torch.stack([loss for loss in losses if loss is not None]),
+    ]
+    for own, wanted in zip(mine, reference, strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("make", "shape"), [*MODELS, (lambda: models.conv((1, 8, 8), 1, channels=(4, 6, 5)), (1, 8, 8))]
