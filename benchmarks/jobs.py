@@ -3,7 +3,8 @@
     python benchmarks/jobs.py LIBRARY JOB FILE
 
 Prints seconds an epoch (the median over all but the first, validation included), accuracy after the last, peak memory.
-FILE holds the job's arrays, as `peers.py` writes them.
+FILE holds the job's arrays, as `peers.py` writes them. All train on the CPU in batches of 256; to validate, each takes
+batches as its users would.
 """
 
 import json
@@ -106,7 +107,7 @@ def in_inkproof(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iter
     classes = ("3", "7") if JOBS[name].binary else None
     sides = [ImageSet(data[f"x_{side}"][:, None], data[f"y_{side}"], classes=classes) for side in ("train", "valid")]
     sgd = lambda parameters, lr: SGD(parameters, lr=lr, momentum=0.0)  # noqa: E731
-    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH)
+    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu")
     for row in learner.epochs(epochs, schedules.constant(lr)):
         yield row.metrics["accuracy"]
 
@@ -204,7 +205,7 @@ def in_keras(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterato
     from keras import layers
 
     job, he = JOBS[name], {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
-    if name == "conv":
+    if name == "conv":  # whose last convolution, of one window, is a dense layer
         stack = [*(layers.Conv2D(width, 3, 2, **he) for width in job.hidden), layers.Flatten()]
     else:
         stack = [layers.Flatten(), *(layers.Dense(width, activation="relu") for width in job.hidden)]
@@ -275,7 +276,7 @@ LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
 
 
 def can_do(library: str, name: str) -> bool:
-    """Whether a library has what a job needs: scikit-learn trains nets of hidden layers and nothing else."""
+    """Whether a library does a job: scikit-learn's MLP is for nets of hidden layers, and knows no convolutions."""
     return library != "sklearn" or name in ("hidden", "deep")
 
 

@@ -64,6 +64,12 @@ def test_batches_in_bytes_are_the_batches_each_in_the_memory_of_the_one_before(
         assert torch.equal(labels, same)
         places.add(in_bytes.data_ptr())
     assert len(places) == 1
+    for (in_bytes, labels), (smallest, same) in zip(
+        batches().in_bytes(), batches().in_bytes(as_float=False), strict=True
+    ):
+        assert smallest.dtype == torch.uint8
+        assert torch.equal(in_bytes, smallest)
+        assert torch.equal(labels, same)
 
 
 def test_batches_that_are_altered_are_not_given_in_bytes() -> None:

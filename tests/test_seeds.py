@@ -1,5 +1,6 @@
 """Seeds trained side by side: each equals its lone training, to rounding; what cannot be stacked is trained in turn."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from inkproof.recipes.building import build_learner, build_schedule
 from inkproof.runs import open_run
 from inkproof.seeds import can_train_together, train_together
 from inkproof.sources import open_one
+from inkproof.stacked import StackedNets
 
 Command = Callable[..., Result]
 RECIPES = ["linear", "linear-cross-entropy", "hidden-cross-entropy", "hidden-softmax", "logistic-torch"]
@@ -44,6 +46,22 @@ def test_each_seed_equals_its_lone_training(name: str, few_digits: Split) -> Non
             assert one.metrics == pytest.approx(other.metrics, abs=0.011)
         told = [[one.id for one in each.findings if one.id != "best-of-many"] for each in (stacked, lone)]
         assert told[0] == told[1]
+
+
+def test_what_breaks_weights_in_the_last_step_is_seen_before_any_seed_gets_them(few_digits: Split) -> None:
+    every = learners("hidden-cross-entropy", few_digits)
+    before = [copy.deepcopy(each.model.state_dict()) for each in every]
+    last = 2 * len(every[0].training_batches) - 1
+    assert not train_together(every, 2, lambda step, steps: float("inf") if step == last else 0.1)
+    for each, weights in zip(every, before, strict=True):
+        torch.testing.assert_close(each.model.state_dict(), weights, rtol=0, atol=0)
+        assert not each.history
+
+
+def test_losses_that_break_alone_are_seen(few_digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = StackedNets.step
+    monkeypatch.setattr(StackedNets, "step", lambda self, *given, **named: step(self, *given, **named) * torch.nan)
+    assert not train_together(learners("hidden-cross-entropy", few_digits), 1, lambda step, steps: 0.1)
 
 
 def test_nets_side_by_side_are_float32_inside_a_users_autocast(few_digits: Split) -> None:

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof import models
-from inkproof.finite import are_finite
 from inkproof.stacked import StackedNets
-from inkproof.written_out import LinearStep, write_out
+from inkproof.written_out import LinearStep, are_far_from_overflow, write_out
 
 CLASSES = torch.tensor([0, 2, 1, 2, 0])
 
@@ -24,18 +23,24 @@ def test_stacked_nets_leave_an_empty_batch_to_torch() -> None:
     assert StackedNets([step, step]).step(torch.randn(0, 6), CLASSES[:0], 0.3) is None
 
 
+def test_the_numbers_of_stacked_nets_are_all_their_parameters() -> None:
+    step = step_of(models.hidden((1, 2, 3), 3, units=4))
+    numbers = StackedNets([step, step]).numbers
+    assert sorted(each.shape for each in numbers) == [(2, 3), (2, 3, 4), (2, 4), (2, 4, 6)]
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 def test_a_number_that_broke_is_found_after_more_steps(broken: float) -> None:
     step = step_of(models.hidden((1, 2, 3), 3, units=4))
     stacked = StackedNets([step, step])
     x = torch.randn(5, 6)
     stacked.step(x, CLASSES, 0.3)
-    assert are_finite(stacked.numbers)
+    assert are_far_from_overflow(stacked.numbers)
     worse = x.clone()
     worse[2, 0] = broken
     for inputs in (worse, x, x):
         stacked.step(inputs, CLASSES, 0.3)
-    assert not are_finite(stacked.numbers)
+    assert not are_far_from_overflow(stacked.numbers)
 
 
 @pytest.mark.parametrize(
@@ -74,4 +79,4 @@ def test_an_infinite_input_that_reaches_neither_loss_nor_gradients_is_found_in_t
     step = step_of(model)
     stacked = StackedNets([step, step])
     stacked.step(x, y, 0.3)
-    assert not are_finite(stacked.numbers)
+    assert not are_far_from_overflow(stacked.numbers)

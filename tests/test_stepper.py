@@ -1,7 +1,8 @@
 """A Stepper plans the fastest step there is, and plans a graph only where nothing would be passed by."""
 
 import copy
-from contextlib import suppress
+import math
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,8 @@ from inkproof.images import Split
 from inkproof.learner import Learner
 from inkproof.objective import Objective
 from inkproof.stepper import Stepper
-from inkproof.written_out import OneHiddenStep
+from inkproof.steps import Broke
+from inkproof.written_out import ConvolutionalStep, OneHiddenStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -126,8 +128,8 @@ def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_image
 
 
 class LooksAtEachStep(Learner):
-    def _train_epoch(self, schedule: Any, first_step: int, steps: int, before: Any) -> float:
-        return super()._train_epoch(schedule, first_step, steps, None)
+    def _train_epoch(self, schedule: Any, first_step: int, steps: int, *, together: bool) -> float:
+        return super()._train_epoch(schedule, first_step, steps, together=False)
 
 
 @pytest.mark.parametrize("make", [models.linear, models.hidden, models.deep, models.conv])
@@ -176,3 +178,46 @@ def test_an_epoch_is_taken_again_only_where_that_stops_it(
         learner.fit(1, lr=1e30, verbose=False)
     assert set(looked[: len(learner.training_batches)]) == {False}
     assert set(looked[len(learner.training_batches) :]) == ({True} if passes == 2 else set())
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, 1e16])
+@pytest.mark.parametrize("place", ["loss", "weight", "bias", None])
+def test_losses_and_weights_are_looked_at_together(place: str | None, broken: float) -> None:
+    model, losses = nn.Linear(4, 3), []
+    plan = stepper(model).plan(CPU)
+    with nullcontext() if place is None else pytest.raises(Broke), plan.quickest([], together=losses), torch.no_grad():
+        losses += [torch.tensor(1.0), torch.tensor(broken if place == "loss" else 1.0), torch.tensor(1.0)]
+        if place == "weight":
+            model.weight[1, 2] = broken
+        elif place == "bias":
+            model.bias[1] = broken
+
+
+def test_what_is_raised_after_a_number_broke_does_not_hide_it(few_digits: Split) -> None:
+    def schedule(step: int, steps: int) -> float:
+        if step == 4:
+            raise ValueError("no such step")
+        return math.inf if breaks and step == 1 else 0.1
+
+    for breaks in (False, True):
+        learner = Learner(lambda: models.hidden((1, 8, 8), 10), few_digits.train, optimizer=torch.optim.SGD)
+        assert len(learner.training_batches) > 4
+        kind, message = (NotFinite, "step 2, before the update") if breaks else (ValueError, "no such step")
+        with pytest.raises(kind, match=message):
+            list(learner.epochs(1, schedule))
+
+
+def test_an_epoch_of_convolutions_takes_images_as_bytes(few_digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes = set()
+    step = ConvolutionalStep.step
+
+    def noted(self: ConvolutionalStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+        dtypes.add(inputs.dtype)
+        return step(self, inputs, *given, **named)
+
+    monkeypatch.setattr(ConvolutionalStep, "step", noted)
+    model = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)
+    )
+    Learner(model, few_digits.train, optimizer=torch.optim.SGD).fit(1, lr=0.1, verbose=False)
+    assert dtypes == {torch.uint8}

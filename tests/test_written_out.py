@@ -237,6 +237,29 @@ def test_what_was_learnt_on_a_copy_is_written_back_however_the_epoch_ends(leave:
         torch.testing.assert_close(own, wanted)
 
 
+def test_batches_of_a_size_share_memory_and_no_numbers() -> None:
+    """Batches of several sizes in turn, some in the memory of the one before, some laid out so that rows are copies."""
+    model = net(784, 30, 3).double()
+    reference = copy.deepcopy(model)
+    step, same = (write_out(each, F.cross_entropy, plain(each.parameters())) for each in (model, reference))
+    assert isinstance(step, LinearStep)
+    assert same is not None
+    first, second = (torch.randn(128, 1, 28, 28).double() for _ in range(2))
+    by_columns = torch.randn(128, 2, 14, 28).double().to(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    with quickest(step) as now:
+        for inputs in (first, second, first[:5], first[:64], second[:3], first[:2], first[:1], first, by_columns):
+            for count in (threads, 1):
+                torch.set_num_threads(count)
+                y = torch.arange(len(inputs)) % 3
+                losses = [each.step(inputs, lambda _, y=y: y, check_finite=True) for each in (now, same)]
+                torch.testing.assert_close(*losses)
+                inputs.mul_(-0.5).add_(0.1)
+    torch.set_num_threads(threads)
+    for own, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
 def test_a_graph_over_weights_that_were_learnt_on_a_copy_is_refused_by_autograd() -> None:
     """Torch's own error for gradients of weights that are no longer those of the forward pass."""
     model, x = net(6, 30, 3), torch.randn(5, 6)

@@ -152,6 +152,14 @@ def test_scores_are_those_of_the_model(
         torch.testing.assert_close(forward(x * 255, 1 / 255), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_inputs_of_another_dtype_than_the_weights_are_left_to_autograd(dtype: torch.dtype) -> None:
+    step, x = step_of(uneven().double()), torch.ones(4, 2, 9, 11)
+    assert step is not None
+    assert step.step(x.double(), lambda _: torch.zeros(4, dtype=torch.int64), check_finite=True) is not None
+    assert step.step(x.to(dtype), lambda _: torch.zeros(4, dtype=torch.int64), check_finite=True) is None
+
+
 @pytest.mark.parametrize("x", [torch.rand(4, 3, 9, 11), torch.rand(0, 2, 9, 11), torch.rand(4, 2, 9, 11).double()])
 def test_what_the_layers_do_not_take_is_not_scored(x: Tensor) -> None:
     forward = quick_forward(uneven())

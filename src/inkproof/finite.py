@@ -1,12 +1,13 @@
 """Losses and gradients that are NaN or infinite, caught before they reach the weights.
 
-On a processor each step is looked at before its update; steps that are as short as a look are looked at together, and
-taken again one by one where something broke. Looking at numbers on a CUDA device would make every step wait for it:
-there a guard masks the updates on the device itself, and the caller asks at the end of the epoch.
+On a processor each step is looked at before its update. Steps whose gradients are written out may be looked at together
+after an epoch (`steps.StepPlan.quickest`), which is taken again, with a look at each, where something broke. Looking at
+numbers on a CUDA device would make every step wait for it: there a guard masks the updates on the device itself, and
+the caller asks at the end of the epoch.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -24,15 +25,6 @@ def require_finite_gradients(model: nn.Module, parameters: Sequence[nn.Parameter
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 raise NotFinite(f"the gradient of {name} has NaN or infinite numbers")
         # All numbers are finite: only the norm overflowed.
-
-
-def are_finite(numbers: Iterable[Tensor]) -> bool:
-    """Whether no number is NaN or infinite.
-
-    Plain SGD never makes a weight finite again, nor does the loss of a step vanish: so those after many steps tell of
-    all of them.
-    """
-    return all(bool(torch.isfinite(each).all()) for each in numbers)
 
 
 class DeviceGuard:

@@ -27,7 +27,7 @@ from inkproof.batches import (
 )
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
-from inkproof.finite import are_finite, keeps_weights
+from inkproof.finite import keeps_weights
 from inkproof.hard_examples import HardExamples
 from inkproof.heads import Head, HeadName, Loss
 from inkproof.history import History, LiveTable, Row, ending_on_ctrl_c, notebook_display
@@ -41,7 +41,7 @@ from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, place
 from inkproof.schedules import Schedule
 from inkproof.stepper import Stepper
-from inkproof.steps import collect_outputs, evaluating, fit_means, forward
+from inkproof.steps import Broke, collect_outputs, evaluating, fit_means, forward
 
 
 class Learner:
@@ -204,7 +204,8 @@ class Learner:
 
         Args:
             epochs: length of the whole training; the schedule is stretched over it.
-            schedule: learning rate, or learning rate and momentum, of each step; the weights may not be that far yet.
+            schedule: learning rate, or learning rate and momentum, of each step; the weights may not be that far yet,
+                and an epoch that is taken again asks again.
             done: epochs of this training that earlier calls did, when it is resumed.
 
         Raises:
@@ -217,7 +218,11 @@ class Learner:
             before = self.state_dict()
             started = perf_counter()
             try:
-                train_loss = self._train_epoch(schedule, taken, steps, before)
+                try:
+                    train_loss = self._train_epoch(schedule, taken, steps, together=self._record.stops_on_not_finite)
+                except Broke:
+                    self.load_state_dict(before)
+                    train_loss = self._train_epoch(schedule, taken, steps, together=False)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
             except KeyboardInterrupt:
@@ -254,20 +259,19 @@ class Learner:
             audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         self._check_outcome()
 
-    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int, before: dict[str, Any] | None) -> float:
+    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int, *, together: bool) -> float:
         """One pass over the training batches; returns the mean loss a row.
 
-        Short steps are looked at together, given the state `before`: where something broke, the pass is taken again
-        from there, with a look at each.
+        Raises:
+            Broke: steps may be looked at `together`, and a number broke: in which step, another pass must tell.
         """
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
-        losses, sizes, stepper = [], [], self.stepper()
+        losses: list[Tensor] = []
+        sizes, stepper = [], self.stepper()
         self.model.train()
-        plan = stepper.plan(self.device)
-        again = before is not None and self._record.stops_on_not_finite
-        quickest = plan.quickest(self.training_batches, may_look_together=again)
+        quickest = stepper.plan(self.device).quickest(self.training_batches, together=losses if together else None)
         with self._streams.as_global("model"), quickest as (plan, batches):
             for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
@@ -275,12 +279,9 @@ class Learner:
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
             if self._clean_batches is not None:
                 measure_statistics(self.model, self._clean_batches, precision=self.precision)
-        every = torch.stack(losses).double().cpu()
-        if before and plan.looks_together and not are_finite([every, *self.model.parameters()]):
-            self.load_state_dict(before)
-            return self._train_epoch(schedule, first_step, steps, None)
         self._steps += len(losses)
         audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
+        every = torch.stack(losses).double().cpu()
         self._record.check_losses(every, first_step)
         return float(every @ torch.tensor(sizes, dtype=torch.float64) / sum(sizes))
 
@@ -399,7 +400,7 @@ class Learner:
         """
         if self.optimizer is None:
             raise InputError("lr_find needs a model with parameters to train; a mean image has none")
-        step = self.stepper().on_copies(self.training_batches)
+        step = self.stepper().mock_training(self.training_batches)
         with self._streams.restored(), self._streams.as_global("model"):
             self.lr_curve = lr_find.ramp(step, start_lr=start_lr, end_lr=end_lr, steps=steps)
         if plot and notebook_display() is not None:

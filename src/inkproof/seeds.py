@@ -12,12 +12,11 @@ from time import perf_counter
 import torch
 
 from inkproof.batches import in_own_unit
-from inkproof.finite import are_finite
 from inkproof.learner import Learner
 from inkproof.optimizers import set_step_values
 from inkproof.schedules import Schedule
 from inkproof.stacked import StackedNets, can_be_stacked
-from inkproof.written_out import LinearStep
+from inkproof.written_out import LinearStep, are_far_from_overflow
 
 
 def can_train_together(learners: Sequence[Learner]) -> bool:
@@ -34,7 +33,8 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
         schedule: learning rate of each step.
 
     Returns:
-        Whether it was done: False where numbers became NaN or infinite; the Learners are then as they were.
+        Whether it was done: False where a number came near the end of what float32 holds; weights and histories are
+        then as they were.
     """
     nets = [written_out for learner in learners if (written_out := _written_out(learner)) is not None]
     stacked, first = StackedNets(nets), learners[0]
@@ -56,7 +56,7 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
                 sizes.append(len(labels))
             weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
             means = weights @ torch.stack(losses).double().cpu()
-            if not are_finite([means, *stacked.numbers]):
+            if not are_far_from_overflow([means, *stacked.numbers]):
                 return False
             trained = perf_counter()
             judged = _judge(learners, stacked)

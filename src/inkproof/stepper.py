@@ -79,14 +79,14 @@ class Stepper:
                 inputs,
                 labels,
                 precision=self.precision,
-                check_finite=self.record.stops_on_not_finite,
+                check_finite=self.record.stops_on_not_finite and not plan.looks_together,
                 plan=plan,
             )
         except NotFinite as error:
             raise self.record.not_finite(str(error), f"step {number}, before the update") from None
 
-    def on_copies(self, batches: BatchSource) -> Callable[[float], float]:
-        """A mock training: steps on copies of model and optimiser, over the batches again and again.
+    def mock_training(self, batches: BatchSource) -> Callable[[float], float]:
+        """Steps on copies of model and optimiser, over the batches again and again.
 
         Returns:
             Takes a step at a learning rate; returns the loss before its update.

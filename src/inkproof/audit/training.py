@@ -19,8 +19,8 @@ _NOT_FINITE = declare(
     moment="training",
     severity="refuse",
     means="The loss or a gradient became NaN or infinite: the numbers after it mean nothing.",
-    detected="On the CPU loss and gradients are looked at before every update; losses and weights of the shortest "
-    "steps after an epoch's last, and if something broke the epoch is trained again with a look before every update. "
+    detected="On the CPU loss and gradients are looked at before every update. Of small nets under plain SGD losses "
+    "and weights are looked at after an epoch, which is trained again with a look before every update where one broke. "
     "On a GPU updates are masked from the first such step on, and the epoch's end tells its number.",
     misfires="Losses that are infinite on purpose.",
 )

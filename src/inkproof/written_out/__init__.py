@@ -19,6 +19,7 @@ from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
 from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
 from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
+from inkproof.written_out.overflow import are_far_from_overflow
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "OneHiddenStep",
     "OneLayerStep",
     "WrittenOut",
+    "are_far_from_overflow",
     "quick_forward",
     "quickest",
     "write_out",

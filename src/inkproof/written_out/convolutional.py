@@ -29,11 +29,14 @@ class ConvolutionalStep:
         layers: first to last, such as `is_worth_gathering` is true of.
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
+
+    Attributes:
+        optimizer: as given.
     """
 
     def __init__(self, layers: Sequence[Layer], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient):
         self._layers = JoinedLayers(layers)
-        self._optimizer, self._loss_gradient = optimizer, loss_gradient
+        self.optimizer, self._loss_gradient = optimizer, loss_gradient
         self._gradient = torch.zeros_like(self._layers.all)
         self._gradients = self._layers.split(self._gradient)
         self._unit = 1.0
@@ -91,7 +94,7 @@ class ConvolutionalStep:
         # In the gradient is all that may break a weight: infinite inputs that ReLU hides are NaN there, times zero.
         if check_finite and not is_far_from_overflow(loss, self._gradient):
             return None
-        lr = self._optimizer.param_groups[0]["lr"] / (parts * count)  # for gradients that are n times theirs
+        lr = self.optimizer.param_groups[0]["lr"] / (parts * count)  # for gradients that are n times theirs
         self._layers.all.sub_(self._gradient, alpha=lr)
         return loss
 

@@ -128,7 +128,7 @@ class JoinedLayers:
         outputs = self.all.new_empty(parts, self._units[-1], places[-1] * count)
         memory: list[Memory] = []
         for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
-            one = 1 if at else 1 / unit  # what its product multiplies by
+            one = 1 if at else 1 / unit  # the first product multiplies biases by the unit too
             gathered = self.all.new_empty(parts, self._taps[at], places[at] * count)
             gathered_rows = gathered.view(-1, count)
             if windows[at] is None:

@@ -30,8 +30,9 @@ _SIZES = 4  # of batches whose memory is kept
 
 @dataclass(frozen=True)
 class _Memory:
-    """What a step computes in, and views of it and of weights, for all batches of a size: to make them anew each time
-    takes a tenth of a step.
+    """What a step computes in, and views of it and of weights, for all batches of a size.
+
+    To make them anew for each batch takes a tenth of a step.
 
     Args:
         bias: of the hidden layer, for each part of the rows, one a thread.
@@ -148,23 +149,25 @@ class OneHiddenStep:
             if len(self._memory) == _SIZES:
                 self._memory.clear()
             self._memory[rows, parts] = self._new_memory(rows, parts)
-        self._given, self._rows = inputs, (flat, flat.reshape(parts, rows // parts, -1), self._memory[rows, parts])
+        split = flat.reshape(parts, rows // parts, -1)
+        self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
+        self._rows = flat, split, self._memory[rows, parts]
         return True
 
     def _new_memory(self, rows: int, parts: int) -> _Memory:
         units, outputs = len(self._hidden_bias), self._bias.new_empty(len(self._bias), rows)
         hidden, of_hidden = (self._bias.new_empty(rows, units) for _ in range(2))
         return _Memory(
-            self._hidden_bias.expand(parts, rows // parts, -1),
-            self._hidden_weight.T.expand(parts, -1, -1),
-            hidden.view(parts, rows // parts, units),
-            hidden,
-            hidden.T,
-            outputs,
-            outputs.T,
-            of_hidden,
-            of_hidden.T,
-            ones(rows, self._bias.dtype),
+            bias=self._hidden_bias.expand(parts, rows // parts, -1),
+            weight=self._hidden_weight.T.expand(parts, -1, -1),
+            parts=hidden.view(parts, rows // parts, units),
+            hidden=hidden,
+            hidden_columns=hidden.T,
+            outputs=outputs,
+            output_rows=outputs.T,
+            of_hidden=of_hidden,
+            of_hidden_columns=of_hidden.T,
+            ones=ones(rows, self._bias.dtype),
         )
 
 
