@@ -70,8 +70,9 @@ inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 t
 convolutions, and 4 times by the process. By the epoch it is. By the process it is on 784-10 and 784-30-10 and on all
 five jobs together ({together:.1f} times), and is not on three of the five: more than half a process of 784-1 is the
 import of torch, which fastai imports too; the deep net's step is products that both make, at most of what the processor
-has; and the convolutions lie below the line (2.8 to 4.5 in the five rounds). While the machine is slow the ratios are
-lower, since products and memory slow down more than other libraries' Python does. Jobs of five epochs of the tiny nets
+has; and the convolutions lie below the line (2.8 to 4.5 in the five rounds). Three more rounds of the first three jobs
+gave 11.6, 8.4 and 3.7 by the epoch, 5.7, 4.8 and 3.5 by the process. While the machine is slow the ratios are lower,
+since products and memory slow down more than other libraries' Python does. Jobs of five epochs of the tiny nets
 and three of the convolutions, as they were measured before, gave 3.8 to 4.6, 3.6 to 4.1 and 2.6 to 3.9 by the process
 before this state of the code. Earlier states gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 by the epoch of 784-10,
 784-30-10 and the convolutions on 2 cores of an AMD EPYC with AVX-512, 8.5 to 10.3, 7.3 to 7.5 and 2.4 to 3.0 with AVX2
