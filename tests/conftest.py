@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,3 +88,11 @@ def kaggle(tmp_path: Path, digits: ImageSet) -> Path:
 def _a_new_ledger() -> None:
     """What one test trains and scores is nothing to the next."""
     audit.forget()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -23,7 +23,7 @@ from inkproof.images import Split
 from inkproof.learner import Learner
 from inkproof.objective import Objective
 from inkproof.stepper import Stepper
-from inkproof.steps import Broke
+from inkproof.steps import BrokenPass
 from inkproof.written_out import ConvolutionalStep, OneHiddenStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -185,7 +185,11 @@ def test_an_epoch_is_taken_again_only_where_that_stops_it(
 def test_losses_and_weights_are_looked_at_together(place: str | None, broken: float) -> None:
     model, losses = nn.Linear(4, 3), []
     plan = stepper(model).plan(CPU)
-    with nullcontext() if place is None else pytest.raises(Broke), plan.quickest([], together=losses), torch.no_grad():
+    with (
+        nullcontext() if place is None else pytest.raises(BrokenPass),
+        plan.quickest([], losses=losses),
+        torch.no_grad(),
+    ):
         losses += [torch.tensor(1.0), torch.tensor(broken if place == "loss" else 1.0), torch.tensor(1.0)]
         if place == "weight":
             model.weight[1, 2] = broken

@@ -41,7 +41,7 @@ from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, place
 from inkproof.schedules import Schedule
 from inkproof.stepper import Stepper
-from inkproof.steps import Broke, collect_outputs, evaluating, fit_means, forward
+from inkproof.steps import BrokenPass, collect_outputs, evaluating, fit_means, forward
 
 
 class Learner:
@@ -220,7 +220,7 @@ class Learner:
             try:
                 try:
                     train_loss = self._train_epoch(schedule, taken, steps, together=self._record.stops_on_not_finite)
-                except Broke:
+                except BrokenPass:
                     self.load_state_dict(before)
                     train_loss = self._train_epoch(schedule, taken, steps, together=False)
                 trained = perf_counter()
@@ -263,7 +263,7 @@ class Learner:
         """One pass over the training batches; returns the mean loss a row.
 
         Raises:
-            Broke: steps may be looked at `together`, and a number broke: in which step, another pass must tell.
+            BrokenPass: steps were looked at `together` and a number broke; in which, another pass must tell.
         """
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
@@ -271,7 +271,7 @@ class Learner:
         losses: list[Tensor] = []
         sizes, stepper = [], self.stepper()
         self.model.train()
-        quickest = stepper.plan(self.device).quickest(self.training_batches, together=losses if together else None)
+        quickest = stepper.plan(self.device).quickest(self.training_batches, losses=losses if together else None)
         with self._streams.as_global("model"), quickest as (plan, batches):
             for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))

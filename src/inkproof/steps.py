@@ -28,7 +28,7 @@ from inkproof.written_out import (
 )
 
 
-class Broke(Exception):
+class BrokenPass(Exception):
     """A number came near the end of what float32 holds in a pass whose steps were looked at together."""
 
 
@@ -54,7 +54,7 @@ class StepPlan:
 
     @contextmanager
     def quickest(
-        self, batches: BatchSource, *, together: list[Tensor] | None = None
+        self, batches: BatchSource, *, losses: list[Tensor] | None = None
     ) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
         """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
@@ -63,12 +63,12 @@ class StepPlan:
 
         Args:
             batches: of the pass.
-            together: where whoever takes the steps puts their losses, if the pass can be taken again: they and the
+            losses: where whoever takes the steps puts them, if the pass can be taken again: they and the
                 weights may then be looked at together, when the block ends. A pass that breaks takes twice as long for
                 it, all others a twentieth less.
 
         Raises:
-            Broke: numbers that were looked at together broke, whatever was raised later.
+            BrokenPass: numbers that were looked at together broke, whatever was raised later.
         """
         if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
@@ -79,9 +79,9 @@ class StepPlan:
                 return
             taken, unit = in_own_unit(batches, as_float=isinstance(self.written_out, LinearStep))
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
-            looking = nullcontext() if together is None else _looking_together(together, parameters)
+            looking = nullcontext() if losses is None else _looking_together(losses, parameters)
             with looking, quickest(self.written_out, unit=unit) as step:
-                yield replace(self, written_out=step, unit=unit, looks_together=together is not None), taken
+                yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
 
 
 @contextmanager
@@ -92,9 +92,9 @@ def _looking_together(losses: list[Tensor], parameters: list[nn.Parameter]) -> I
     except Exception as error:
         if are_far_from_overflow([*losses, *parameters]):
             raise
-        raise Broke from error
+        raise BrokenPass from error
     if not are_far_from_overflow([torch.stack(losses), *parameters]):
-        raise Broke
+        raise BrokenPass
 
 
 PLAIN = StepPlan()

@@ -25,7 +25,6 @@ from inkproof.written_out.overflow import is_far_from_overflow
 _VECTOR = 16  # float32 numbers in the longest vectors there are
 _WIDEST = 64  # units: with more the innermost dimension matters less
 _WASTE = 1.25  # times a layer's own units: beyond, the zeros take longer than is won
-_SIZES = 4  # of batches whose memory is kept
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class OneHiddenStep:
             self._bias,
         ]
         self._is_ahead = False  # the copy of the parameters
-        self._memory: dict[tuple[int, int], _Memory] = {}  # by rows and parts
+        self._memory: dict[tuple[int, int], _Memory] = {}  # by rows and parts; an epoch's batches are of two sizes
         self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
         self._rows: tuple[Tensor, Tensor, _Memory]  # these, flat and in parts
         self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
@@ -146,8 +145,6 @@ class OneHiddenStep:
         rows, threads = flat.shape[0], torch.get_num_threads()
         parts = 1 if rows % threads or rows < threads * ROWS else threads
         if (rows, parts) not in self._memory:
-            if len(self._memory) == _SIZES:
-                self._memory.clear()
             self._memory[rows, parts] = self._new_memory(rows, parts)
         split = flat.reshape(parts, rows // parts, -1)
         self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
