@@ -60,9 +60,9 @@ class Setting:
 
 
 SETTINGS = {
-    "quick": Setting("fast", 99.0, 3.5, epochs=1, changes={"augment": None}, images=40_000),
-    "fast": Setting("fast", 99.3, 6.0, epochs=4, images=35_000),
-    "middle": Setting("accurate", 99.5, 18.0, epochs=7, images=40_000),
+    "quick": Setting("fast", 99.0, 3.5, epochs=3, changes={"augment": None}, images=20_000),
+    "fast": Setting("fast", 99.3, 6.0, epochs=5, images=27_000),
+    "middle": Setting("accurate", 99.5, 18.0, epochs=7, images=36_000),
     "accurate": Setting("accurate", 99.6, 35.0, epochs=12),
     "best": Setting("best", 99.7, 600.0),
 }

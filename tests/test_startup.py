@@ -43,6 +43,18 @@ print(watch() is None)
     assert said(code) == ["True"]
 
 
+def test_inspect_knows_what_torch_asks_it_for_and_looks_through_no_other_modules() -> None:
+    code = """
+import inspect, sys
+from inkproof import Learner
+known = dict(inspect.modulesbyfile)
+print(all(sys.modules[name].__file__ == file for file, name in known.items()), len(known))
+"""
+    right, count = said(code)
+    assert right == "True"
+    assert int(count) < 50 < len(sys.modules), "torch asks for modules that `inkproof.startup` does not name"
+
+
 def test_a_command_ends_with_its_code_its_handlers_and_all_it_printed() -> None:
     code = """
 import atexit, sys, torch
