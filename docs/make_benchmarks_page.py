@@ -119,7 +119,9 @@ def _accuracy(rows: list[dict[str, Any]]) -> str:
     lines = ["| setting | accuracy | seconds | wanted | ensemble | shifted |", "|---|---|---|---|---|---|"]
     for row in rows:
         name = "" if row["setting"] == row["recipe"] else f"{row['setting']}: "
-        changed = "".join(f", no {key}" for key in row["changes"])
+        changed = "".join(
+            f", no {key}" if value is None else f", {key} {value:g}" for key, value in row["changes"].items()
+        )
         changed += f", {row['drawn']:,} images" if row.get("drawn") else ""
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}, {row['seeds']} seeds"
