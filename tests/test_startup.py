@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -15,7 +16,7 @@ def said(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "first",
-    ["from inkproof import Learner", "from inkproof.startup import collector_at_rest as c\nwith c(): import torch"],
+    ["from inkproof import Learner", "from inkproof.startup import quick_import as c\nwith c(): import torch"],
 )
 def test_what_the_import_of_torch_made_is_left_alone_and_the_collector_is_on(first: str) -> None:
     count, enabled = said(f"import gc\n{first}\nprint(gc.get_freeze_count(), gc.isenabled())")
@@ -43,16 +44,17 @@ print(watch() is None)
     assert said(code) == ["True"]
 
 
+@pytest.mark.skipif(not version("torch").startswith("2.13"), reason="another torch may ask for other modules")
 def test_inspect_knows_what_torch_asks_it_for_and_looks_through_no_other_modules() -> None:
     code = """
 import inspect, sys
 from inkproof import Learner
-known = dict(inspect.modulesbyfile)
-print(all(sys.modules[name].__file__ == file for file, name in known.items()), len(known))
+known = [(sys.modules[name].__file__ == file) for file, name in inspect.modulesbyfile.items() if name in sys.modules]
+print(all(known), len(known))
 """
     right, count = said(code)
     assert right == "True"
-    assert int(count) < 50 < len(sys.modules), "torch asks for modules that `inkproof.startup` does not name"
+    assert 0 < int(count) < 50, "torch asks for other modules than those that `inkproof.startup` names"
 
 
 def test_a_command_ends_with_its_code_its_handlers_and_all_it_printed() -> None:

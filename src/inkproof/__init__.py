@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from inkproof.startup import collector_at_rest
+from inkproof.startup import quick_import
 
 if TYPE_CHECKING:
     from inkproof import audit, augment, heads, metrics, models, schedules
@@ -79,7 +79,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES or name in _HOMES:
-        with collector_at_rest():
+        with quick_import():
             module = import_module(f"inkproof.{_HOMES.get(name, name)}")
         return module if name in _MODULES else getattr(module, name)
     raise AttributeError(f"module 'inkproof' has no attribute {name!r}")

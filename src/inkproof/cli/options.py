@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from inkproof.startup import collector_at_rest
+from inkproof.startup import quick_import
 
 
 class TorchCommand(click.Command):
@@ -13,7 +13,7 @@ class TorchCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
-        with collector_at_rest():
+        with quick_import():
             import torch  # noqa: F401  # what the command imports from here on is quicker
         return super().invoke(ctx)
 
