@@ -27,9 +27,9 @@ _ASKED_FOR = ("torch._library.custom_ops", "torch._native.registry", "torch.util
 def quick_import() -> Iterator[None]:
     """For a block in which torch is imported for the first time: no garbage is looked for, nor modules by their files.
 
-    Afterwards the collector leaves alone what was there at the end of the block (`gc.freeze`, which `gc.unfreeze`
-    undoes), if torch is, and is on as before. Where torch is there already, nothing of this is done, and a collector
-    that is off stays off.
+    The collector is on again afterwards, and once torch is there leaves alone what was there at the end of the block
+    (`gc.freeze`, which `gc.unfreeze` undoes). Where torch was there before, nothing of this is done; a collector that
+    is off stays off.
     """
     if "torch" not in sys.modules:
         _name_files_of_torch()
