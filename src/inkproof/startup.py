@@ -49,8 +49,8 @@ def quick_import() -> Iterator[None]:
 def _name_files_of_torch() -> None:
     """Write down which modules are in the files that torch will ask for, where `inspect` keeps what it has found.
 
-    It would write the same. Nobody asks for a file that another torch does not have, and for all others, or where paths
-    are written in another way, `inspect` looks as ever.
+    `inspect` would write the same. Nobody asks for a file that another torch does not have; for all others, or where
+    paths are written in another way, `inspect` looks as ever.
     """
     import inspect  # not for those who import inkproof alone
 
