@@ -20,20 +20,31 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from inkproof.read_ahead import read_ahead
+
 _ASKED_FOR = ("torch._library.custom_ops", "torch._native.registry", "torch.utils._debug_mode._mode")  # torch 2.13
 
 
 @contextmanager
 def quick_import() -> Iterator[None]:
-    """For a block in which torch is imported for the first time: no garbage is looked for, nor modules by their files.
+    """For a block in which torch is imported for the first time: sooner, and otherwise the same.
 
-    The collector is on again afterwards, and once torch is there leaves alone what was there at the end of the block
-    (`gc.freeze`, which `gc.unfreeze` undoes). Where torch was there before, nothing of this is done; a collector that
-    is off stays off.
+    No garbage is looked for, and afterwards none among what was there at the end of the block (`gc.freeze`, which
+    `gc.unfreeze` undoes); a collector that is off stays off. No module is looked for by its file, and torch's modules
+    are read while its library is loaded. Where torch was there before, nothing of this is done.
     """
-    if "torch" not in sys.modules:
-        _name_files_of_torch()
-    if "torch" in sys.modules or not gc.isenabled():
+    if "torch" in sys.modules:
+        yield
+        return
+    _name_files_of_torch()
+    with _collector_at_rest(), read_ahead():
+        yield
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage is looked for; once torch is there, what was there at the end of the block is left alone for good."""
+    if not gc.isenabled():
         yield
         return
     gc.collect()  # what is garbage now must not be kept with the rest
