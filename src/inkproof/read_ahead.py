@@ -34,7 +34,7 @@ _IMPORTED_LATER = ("numpy.ma", "torchgen.model", "typing_extensions", "pickletoo
 def read_ahead() -> Iterator[None]:
     """For a block in which torch may be imported for the first time: its library and its modules are read together.
 
-    Nothing is done before torch is looked for; nor where it is not found in the usual way, where its bytecode is not
+    Nothing is done before torch is imported; nor where it is not found in the usual way, where its bytecode is not
     there, or where its library is no `.so` (macOS, Windows).
     """
     finder = _Finder()
@@ -43,11 +43,12 @@ def read_ahead() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        with suppress(ValueError):  # somebody took it out
+            sys.meta_path.remove(finder)
 
 
 class _Finder:
-    """Finds the modules that it has read, once torch itself is looked for."""
+    """Finds torch, and from then on the modules that were read."""
 
     def __init__(self) -> None:
         self._read: dict[str, _Loader] = {}
@@ -57,30 +58,55 @@ class _Finder:
     ) -> ModuleSpec | None:
         """As Python's own finders; None for what was not read."""
         if name == "torch":
-            self._begin(PathFinder.find_spec(name, path))
+            spec = PathFinder.find_spec(name, path)
+            if spec is not None and spec.origin is not None and _is_usual(spec):
+                spec.loader = _TorchLoader(spec.origin, self._read)
+            return spec
         loader = self._read.pop(name, None)
         return None if loader is None else spec_from_loader(name, loader)
 
-    def _begin(self, torch: ModuleSpec | None) -> None:
-        if torch is None or torch.origin is None or type(torch.loader) is not SourceFileLoader:
-            return
-        folder = Path(torch.origin).parent
-        library = folder / "lib" / "libtorch_cpu.so"
-        if not library.exists() or torch.cached is None or not Path(torch.cached).exists():
-            return
-        try:
-            ctypes.CDLL(str(library.with_name("libtorch_global_deps.so")), ctypes.RTLD_GLOBAL)  # first, as torch does
-        except OSError:  # torch may know where to look
-            return
-        # By the function in C, since Python waits while `CDLL` loads. The thread ends before torch is imported.
-        Thread(target=ctypes.CDLL(None).dlopen, args=(os.fsencode(library), os.RTLD_NOW), daemon=True).start()
-        for file in chain.from_iterable(folder.glob(f"{pattern}.py") for pattern in _FILES):
-            name = ".".join(("torch", *file.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
-            with suppress(OSError, SyntaxError):  # torch may never import it
-                self._read[name] = _Loader(name, str(file))
-        for name in _IMPORTED_LATER:
-            with suppress(ImportError):
-                import_module(name)
+
+def _is_usual(torch: ModuleSpec) -> bool:
+    return type(torch.loader) is SourceFileLoader and torch.cached is not None and Path(torch.cached).exists()
+
+
+class _TorchLoader(SourceFileLoader):
+    """Reads torch's modules and loads its library, then torch.
+
+    Not so the finder: Python 3.11 asks finders under one lock for all threads, and whoever imports under that may wait
+    for a thread that waits for it.
+    """
+
+    def __init__(self, path: str, read: dict[str, "_Loader"]) -> None:
+        super().__init__("torch", path)
+        self._read = read
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Load torch."""
+        folder = Path(self.path).parent
+        if _begin_to_load(folder / "lib"):
+            for file in chain.from_iterable(folder.glob(f"{pattern}.py") for pattern in _FILES):
+                name = ".".join(("torch", *file.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
+                with suppress(OSError, SyntaxError):  # torch may never import it
+                    self._read[name] = _Loader(name, str(file))
+            for name in _IMPORTED_LATER:
+                with suppress(ImportError):
+                    import_module(name)
+        super().exec_module(module)
+
+
+def _begin_to_load(folder: Path) -> bool:
+    """Whether torch's largest library is being loaded, in a thread that ends before torch is imported."""
+    library = folder / "libtorch_cpu.so"
+    if not library.exists():
+        return False
+    try:
+        ctypes.CDLL(str(folder / "libtorch_global_deps.so"), ctypes.RTLD_GLOBAL)  # first, as torch does
+    except OSError:  # torch may know where to look
+        return False
+    # By the function in C, since Python waits while `CDLL` loads.
+    Thread(target=ctypes.CDLL(None).dlopen, args=(os.fsencode(library), os.RTLD_NOW), daemon=True).start()
+    return True
 
 
 class _Loader(SourceFileLoader):
