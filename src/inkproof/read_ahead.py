@@ -1,7 +1,7 @@
 """What Python does of torch's import while torch's library is loaded.
 
 A quarter of `import torch` is its largest library, which registers its operators in C++ when it is loaded, without
-Python; more than a tenth is to find and read the bytecode of its modules. Side by side they leave 0.88 of the import
+Python; more than a tenth is to find and read the bytecode of its modules. Side by side they leave 0.9 of the import
 (2 cores of an Intel Xeon, November 2026).
 """
 
