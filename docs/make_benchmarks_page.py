@@ -69,16 +69,16 @@ trains and ends.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
 convolutions, and 4 times by the process. By the epoch it is. By the process it is on 784-10, on 784-30-10 and on all
-five together ({together:.1f} times). 784-1 lies on the line (3.95, 4.2 in three rounds before these and 3.9 in seven
-after): most of its process is the import of torch, which fastai imports too. The convolutions lie below it (3.7; 3.95
-and 3.7), and so does the deep net, whose step is products that both make, at most of what the processor has. Eighteen
-rounds of the day before, without torch's modules read while its library is loaded, gave by the process 5.6 to 5.8
-(784-10), 4.5 to 4.8 (784-30-10), 3.3 to 3.7 (convolutions), 3.3 to 3.5 (784-1), 2.6 to 2.9 (deep) and 3.9 to 4.0 (all
-five). While the machine is slow the ratios are lower, since products and memory slow down more than other libraries'
-Python does. Jobs of five epochs of the tiny nets and three of the convolutions, as they were measured before, gave 3.8
-to 4.6, 3.6 to 4.1 and 2.6 to 3.9 by the process. Earlier states gave 9.3 to 10.2, 4.1 to 6.9 and 2.1 to 3.1 by the
-epoch of 784-10, 784-30-10 and the convolutions on 2 cores of an AMD EPYC with AVX-512, 8.5 to 10.3, 7.3 to 7.5 and 2.4
-to 3.0 with AVX2 alone.
+five together ({together:.1f} times). 784-1 lies just below the line (3.95; 4.2 in three rounds before these, 3.9 in
+twelve after): most of its process is the import of torch, which fastai imports too. The convolutions lie below it (3.7;
+3.95 in three rounds, 3.7 in seven), and the deep net far below, whose step is products that both make, at most of what
+the processor has. Eighteen rounds of the day before, without torch's modules read while its library is loaded, gave by
+the process 5.6 to 5.8 (784-10), 4.5 to 4.8 (784-30-10), 3.3 to 3.7 (convolutions), 3.3 to 3.5 (784-1), 2.6 to 2.9
+(deep) and 3.9 to 4.0 (all five). While the machine is slow the ratios are lower, since products and memory slow down
+more than other libraries' Python does. Jobs of five epochs of the tiny nets and three of the convolutions, as they were
+measured before, gave 3.8 to 4.6, 3.6 to 4.1 and 2.6 to 3.9 by the process. Earlier states gave 9.3 to 10.2, 4.1 to 6.9
+and 2.1 to 3.1 by the epoch of 784-10, 784-30-10 and the convolutions on 2 cores of an AMD EPYC with AVX-512, 8.5 to
+10.3, 7.3 to 7.5 and 2.4 to 3.0 with AVX2 alone.
 """
 GROWTH = """## How cost grows
 
