@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import inkproof
@@ -16,6 +17,15 @@ def python(code: str) -> str:
 def test_importing_inkproof_loads_nothing_heavy() -> None:
     loaded = python("import sys, inkproof; print(*sorted(sys.modules))").split()
     assert not {"torch", "numpy", "pydantic", "click", "rich", "sklearn", "matplotlib"} & set(loaded)
+
+
+def test_names_that_do_without_torch_load_none() -> None:
+    names = "for name in inkproof._WITHOUT_TORCH: getattr(inkproof, name)"
+    assert "torch" not in python(f"import sys, inkproof\n{names}\nprint(*sys.modules)").split()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert inkproof.__version__ == version("inkproof")
 
 
 def test_help_loads_no_torch() -> None:

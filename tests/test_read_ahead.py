@@ -9,15 +9,16 @@ import sys
 from importlib.metadata import version
 from importlib.util import cache_from_source
 from pathlib import Path
+from py_compile import compile as compile_to_bytecode
 from typing import Any
 
 import pytest
 
-from inkproof.read_ahead import _Loader
+from inkproof.read_ahead import _Loader, read_ahead
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="torch's library is no .so")
 
-QUICKLY = "from inkproof.startup import quick_import\nwith quick_import(): import torch"
+QUICKLY = "from inkproof.startup import import_torch\nimport_torch()\nimport torch"
 # Each module with what Python's import wrote into it.
 MODULES = """
 import json, sys
@@ -126,19 +127,38 @@ print(loaded)
 
 @linux
 def test_what_was_read_in_vain_is_not_kept() -> None:
-    code = f"import pickle\n{QUICKLY}\nprint(len(torch.__loader__._read), len(pickle.dumps(torch.__spec__)) < 1000)"
-    assert said(code).split() == ["0", "True"]
+    code = f"""
+import pickle, sys, weakref, inkproof.read_ahead as ahead
+made = []
+class Loader(ahead._Loader):
+    def __init__(self, *values): super().__init__(*values); made.append(weakref.ref(self))
+ahead._Loader = Loader
+{QUICKLY}
+kept = {{loader().name for loader in made if loader() is not None}}
+print(len(made) > len(kept) > 0, kept <= set(sys.modules), len(pickle.dumps(torch.__spec__)) < 1000)
+"""
+    assert said(code).split() == ["True"] * 3
 
 
 def test_code_is_read_once_before_and_then_as_ever(tmp_path: Path) -> None:
     file = tmp_path / "some.py"
     file.write_text("there = True\n")
+    compile_to_bytecode(str(file))
     loader = _Loader("some", str(file))
     file.write_text("there = False  # by now\n")
     first, second = {}, {}
     exec(loader.get_code("some"), first)
     exec(loader.get_code("some"), second)
     assert (first["there"], second["there"]) == (True, False)
+
+
+def test_code_whose_bytecode_is_older_than_its_source_is_not_read_before(tmp_path: Path) -> None:
+    file = tmp_path / "some.py"
+    file.write_text("there = True\n")
+    compile_to_bytecode(str(file))
+    file.write_text("there = False  # by now\n")
+    with pytest.raises(ImportError, match=r"some\.py has no bytecode of its present source"):
+        _Loader("some", str(file))
 
 
 @linux
@@ -159,15 +179,12 @@ sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder)
     assert said(code, path=torch_of_ours).split() == ["Watched"]
 
 
-def test_a_list_of_finders_that_the_block_replaced_stays() -> None:
-    code = """
-import sys
-from inkproof.startup import quick_import
-before = list(sys.meta_path)
-with quick_import(): sys.meta_path = replaced = [*before, before[0]]
-print(sys.meta_path == replaced)
-"""
-    assert said(code).split() == ["True"]
+def test_a_list_of_finders_that_the_block_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.meta_path
+    replaced = [*before, before[0]]
+    with read_ahead(tmp_path):
+        monkeypatch.setattr(sys, "meta_path", replaced)
+    assert sys.meta_path == replaced
 
 
 @pytest.mark.parametrize("lacks", ["lib/libtorch_global_deps.so", "lib/libtorch_cpu.so", "__pycache__"])

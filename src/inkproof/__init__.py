@@ -10,10 +10,9 @@ Names are loaded when they are first used, so that importing the package costs n
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from inkproof.startup import quick_import
+from inkproof.startup import import_torch
 
 if TYPE_CHECKING:
     from inkproof import audit, augment, heads, metrics, models, schedules
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from inkproof.runs import Run, open_run
     from inkproof.sources import open_images
 
-__version__ = version("inkproof")
+    __version__: str
 
 _MODULES = ("audit", "augment", "heads", "metrics", "models", "schedules")
 _HOMES = {
@@ -50,6 +49,18 @@ _HOMES = {
     "open_images": "sources",
     "open_run": "runs",
 }
+# `ImageSet` would do without too, but is for training, and what it imports is sooner beside torch's library.
+_WITHOUT_TORCH = (
+    "History",
+    "InkproofError",
+    "InputError",
+    "Recipe",
+    "Refused",
+    "Split",
+    "load_recipe",
+    "open_images",
+    "schedules",
+)
 
 __all__ = [
     "Deformation",
@@ -79,9 +90,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES or name in _HOMES:
-        with quick_import():
-            module = import_module(f"inkproof.{_HOMES.get(name, name)}")
+        if name not in _WITHOUT_TORCH:
+            import_torch()
+        module = import_module(f"inkproof.{_HOMES.get(name, name)}")
         return module if name in _MODULES else getattr(module, name)
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer than all else here
+
+        return version("inkproof")
     raise AttributeError(f"module 'inkproof' has no attribute {name!r}")
 
 

@@ -16,29 +16,29 @@ import gc
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from inkproof.read_ahead import read_ahead
+from inkproof.read_ahead import begin_to_load_torch, read_ahead
 
 _ASKED_FOR = ("torch._library.custom_ops", "torch._native.registry", "torch.utils._debug_mode._mode")  # torch 2.13
 
 
-@contextmanager
-def quick_import() -> Iterator[None]:
-    """For a block in which torch is imported for the first time: sooner, and otherwise the same.
+def import_torch() -> None:
+    """Import torch: sooner than Python would, and otherwise the same.
 
-    No garbage is looked for, and afterwards none among what was there at the end of the block (`gc.freeze`, which
-    `gc.unfreeze` undoes); a collector that is off stays off. No module is looked for by its file, and torch's modules
-    are read while its library is loaded. Where torch was there before, nothing of this is done.
+    No garbage is looked for, and afterwards none among what is there by then (`gc.freeze`, which `gc.unfreeze` undoes);
+    a collector that is off stays off. No module is looked for by its file, and torch's modules are read while its
+    library is loaded. Where torch is there already, nothing is done.
     """
     if "torch" in sys.modules:
-        yield
         return
-    _name_files_of_torch()
-    with _collector_at_rest(), read_ahead():
-        yield
+    folder = begin_to_load_torch()
+    with _collector_at_rest(), nullcontext() if folder is None else read_ahead(folder):
+        _name_files_of_torch()
+        import_module("torch")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from inkproof.startup import quick_import
+from inkproof.startup import import_torch
 
 
 class TorchCommand(click.Command):
@@ -13,8 +13,7 @@ class TorchCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
-        with quick_import():
-            import torch  # noqa: F401  # what the command imports from here on is quicker
+        import_torch()  # sooner than what the command imports from here on would
         return super().invoke(ctx)
 
 
