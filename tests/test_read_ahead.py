@@ -99,7 +99,7 @@ def test_what_is_read_is_imported_and_what_cannot_be_read_is_let_be(torch_of_our
     broken.write_bytes(Path(cache_from_source(str(torch_of_ours / "torch" / "serialization.py"))).read_bytes()[:20])
     (torch_of_ours / "typing_extensions.py").write_text("raise ValueError")
     code = QUICKLY + READ + "print('pickletools' in sys.modules, torch.serialization.there)"
-    assert said(code, path=torch_of_ours).split() == ["torch.serialization", "True", "True"]
+    assert said(code, path=torch_of_ours).split() == ["torch.serialization", "torch", "True", "True"]
 
 
 @linux
@@ -123,6 +123,28 @@ print(loaded)
 """
     )
     assert said(code, path=torch_of_ours).split() == ["True"]
+
+
+@linux
+def test_torch_itself_is_read_once() -> None:
+    assert said(f"{QUICKLY}\nprint(type(torch.__loader__).__name__)").split() == ["_Loader"]
+
+
+@linux
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15])
+def test_a_process_that_ends_meanwhile_ends_as_ever(seconds: float) -> None:
+    """A library whose constructors still run must not be taken apart."""
+    code = f"import sys, time, inkproof.read_ahead as a; a.begin_to_load_torch(); time.sleep({seconds}); sys.exit(3)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (3, "")
+
+
+@linux
+def test_without_threads_torch_is_imported_as_ever(torch_of_ours: Path) -> None:
+    code = (
+        "import threading\ndef refuse(self): raise RuntimeError('no more threads')\nthreading.Thread.start = refuse\n"
+    )
+    assert said(f"{code}{QUICKLY}\nprint(torch.serialization.there)", path=torch_of_ours).split() == ["True"]
 
 
 @linux

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from types import CodeType, ModuleType
 
-# In torch's folder: 667 of the 725 files that torch 2.13 imports from there, and 176 others.
+# In torch's folder: 669 of the 725 files that torch 2.13 imports from there, and 174 others.
 _FILES = (
     "*", "_custom_op/*", "_decomp/*", "_higher_order_ops/*", "_library/*", "_logging/*", "_native/**/*", "_prims/*",
     "_prims_common/*", "_refs/**/*", "_strobelight/*", "_subclasses/*", "_vendor/**/*", "accelerator/*", "amp/*",
@@ -47,7 +47,7 @@ def begin_to_load_torch() -> Path | None:
 
     Returns:
         torch's folder; None, and nothing is done, where torch is not found in the usual way, where its bytecode is not
-        there, or where its library is no `.so` (macOS, Windows).
+        there, where its library is no `.so` (macOS, Windows) or needs others that torch looks for, or without threads.
     """
     spec = find_spec("torch")
     if spec is None or type(spec.loader) is not SourceFileLoader or not Path(spec.cached or "").is_file():
@@ -56,13 +56,15 @@ def begin_to_load_torch() -> Path | None:
     library = folder / "lib" / "libtorch_cpu.so"
     if not library.exists():
         return None
+    _import_all(_IMPORTED_BEFORE)
+    # By the function in C, since Python 3.11 waits while `CDLL` loads. Python waits for the thread before it ends: a
+    # library that is taken apart while it is loaded crashes.
+    loading = Thread(target=ctypes.CDLL(None).dlopen, args=(os.fsencode(library), os.RTLD_NOW))
     try:
         ctypes.CDLL(str(library.with_name("libtorch_global_deps.so")), ctypes.RTLD_GLOBAL)  # first, as torch does
-    except OSError:  # torch may know where to look
+        loading.start()
+    except (OSError, RuntimeError):
         return None
-    _import_all(_IMPORTED_BEFORE)
-    # By the function in C, since Python 3.11 waits while `CDLL` loads.
-    Thread(target=ctypes.CDLL(None).dlopen, args=(os.fsencode(library), os.RTLD_NOW), daemon=True).start()
     return folder
 
 
@@ -110,7 +112,7 @@ class _Finder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """As Python's own finders; None for what was not read."""
-        loader = self._read.pop(name, None)
+        loader = self._read.get(name)
         return None if loader is None else spec_from_loader(name, loader)
 
 
