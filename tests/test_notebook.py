@@ -1,5 +1,7 @@
 """The notebook surface: fastai's names and call shapes, trained from memory, audited as data passes."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path as PlainPath
 from typing import Any
@@ -80,11 +82,21 @@ def test_one_star_import_gives_every_promised_name() -> None:
     assert scope["Image"].new("L", (2, 3)).size == (2, 3)
 
 
-def test_without_pandas_all_else_works_and_pd_says_what_to_install() -> None:
-    from inkproof.notebook.pandas import _Missing
+def test_without_pandas_pd_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"pandas.read_csv needs pandas.*pip install 'inkproof\[notebook\]'"):
+        notebook.pd.read_csv("train.csv")
+    assert not hasattr(notebook.pd, "__wrapped__"), "what Python itself looks for"
 
-    with pytest.raises(InputError, match=r"pd.read_csv needs pandas.*pip install 'inkproof\[notebook\]'"):
-        _Missing().read_csv("train.csv")
+
+def test_pandas_and_pyplot_are_imported_when_they_are_used() -> None:
+    code = """
+import sys
+from inkproof.notebook import *
+print(*sorted({"pandas", "matplotlib"} & set(sys.modules)))
+print(pd.Series([1, 2]).sum(), plt.Normalize.__module__, pd.__version__ == sys.modules["pandas"].__version__, len(dir(pd)) > 100)
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n3 matplotlib.colors True True\n"
 
 
 @pytest.mark.parametrize("given", [[1.5, 2.5], np.array([1.5, 2.5]), pd.Series([1.5, 2.5]), (1.5, 2.5)])

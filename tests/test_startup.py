@@ -16,7 +16,11 @@ def said(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "first",
-    ["from inkproof import Learner", "from inkproof.startup import import_torch\nimport_torch()"],
+    [
+        "from inkproof import Learner",
+        "from inkproof.notebook import *",
+        "from inkproof.startup import import_torch\nimport_torch()",
+    ],
 )
 def test_what_the_import_of_torch_made_is_left_alone_and_the_collector_is_on(first: str) -> None:
     count, enabled = said(f"import gc\n{first}\nprint(gc.get_freeze_count(), gc.isenabled())")

@@ -5,6 +5,10 @@ the same names and call shapes. Pairs that lie in memory are trained from there,
 and metrics are audited as they pass, and a finding is a Python warning (an `AuditWarning`), once.
 """
 
+from inkproof.startup import import_torch
+
+import_torch()  # sooner than the imports below would
+
 import math
 import os
 import random
@@ -14,7 +18,6 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor, nn
 
@@ -34,8 +37,8 @@ from inkproof.notebook.functions import (
     tensor,
 )
 from inkproof.notebook.learning import SGD, Adam, Learner, SuggestedLRs, minimum, slide, steep, valley
+from inkproof.notebook.libraries import pd, plt
 from inkproof.notebook.loaders import DataLoader, DataLoaders
-from inkproof.notebook.pandas import pd
 from inkproof.notebook.pictures import show_image, show_images
 
 __all__ = [

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from matplotlib import pyplot as plt
+
+from inkproof.notebook.libraries import plt
 
 
 def show_image(
