@@ -1,10 +1,10 @@
 """A job of the ladder in one library, in this process: what `peers.py` has done by each in turn.
 
-    python benchmarks/jobs.py LIBRARY JOB FILE
+    python benchmarks/jobs.py LIBRARY JOB FOLDER
 
 Prints seconds an epoch (the median over all but the first, validation included), accuracy after the last, peak memory.
-FILE holds the job's arrays, as `peers.py` writes them. All train on the CPU in batches of 256; to validate, each takes
-batches as its users would.
+FOLDER holds the job's arrays, as `peers.py` writes them. All train on the CPU in batches of 256; to validate, each
+takes batches as its users would.
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,9 +288,9 @@ def ticked(started: float, ticks: list[tuple[float, float]]) -> Iterator[float]:
     yield from (accuracy for _, accuracy in ticks)
 
 
-def do(library: str, name: str, file: str) -> dict[str, Any]:
+def do(library: str, name: str, folder: str) -> dict[str, Any]:
     """One job in this process."""
-    data, job = dict(np.load(file)), JOBS[name]
+    data, job = {file.stem: np.load(file) for file in Path(folder).glob("*.npy")}, JOBS[name]
     seconds, accuracy = [], 0.0
     started = time.perf_counter()
     for reached in LIBRARIES[library](name, data, job.epochs, job.lr):

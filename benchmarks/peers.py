@@ -86,14 +86,16 @@ def measure(pythons: dict[str, str], folder: Path, jobs: Sequence[str], rounds: 
     """Every library on every job, in turn, so many times."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
-        files = {}
+        folders = {}
         for data, arrays in read_mnist(folder).items():
-            files[data] = Path(place) / f"{data}.npz"
-            np.savez(files[data], **arrays)
+            folders[data] = Path(place) / data
+            folders[data].mkdir()
+            for name, array in arrays.items():
+                np.save(folders[data] / f"{name}.npy", array)
         for _ in range(rounds):
             for job, (library, python) in product(jobs, pythons.items()):
                 if can_do(library, job):
-                    row = run([python, str(FOLDER / "jobs.py"), library, job, str(files[JOBS[job].data])])
+                    row = run([python, str(FOLDER / "jobs.py"), library, job, str(folders[JOBS[job].data])])
                     found.setdefault((job, library), []).append(row)
                     print(
                         f"{job:8} {library:12} {row['epoch']:8.3f} s an epoch, {row['process']:6.1f} s in all",
