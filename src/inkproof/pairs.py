@@ -17,17 +17,23 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default
 
 from inkproof.fingerprints import fingerprints
 
+_CHUNK = 1000  # rows changed at a time: few enough to stay in cache
+
 Pairs = Sequence[tuple[Any, Any]]
 
 
-def from_pairs(pairs: Pairs) -> TensorDataset:
-    """A list of (input, target) pairs as two tensors, collated as torch's DataLoader does.
+class OwnTensors(TensorDataset):
+    """Two tensors that nobody else holds or writes to: what is known of them stays true."""
+
+
+def from_pairs(pairs: Pairs) -> OwnTensors:
+    """A list of (input, target) pairs as two tensors, copied together as torch's DataLoader does.
 
     Raises:
         TypeError, RuntimeError: what torch raises for items that are no numbers or differ in shape.
     """
     collated = default_collate(list(pairs))
-    return TensorDataset(*collated)
+    return OwnTensors(*collated)
 
 
 def as_tensors(data: object) -> tuple[Tensor, Tensor] | None:
@@ -95,6 +101,10 @@ def equal_items(first: Any, second: Any) -> bool:
 def row_fingerprints(inputs: Shaped[Tensor, "n ..."]) -> UInt64[np.ndarray, " n"]:
     """64-bit content hash of each row: equal for equal numbers, whatever the floating-point type they came in."""
     rows = inputs.detach().cpu().flatten(1) if inputs.ndim > 1 else inputs.detach().cpu().unsqueeze(1)
-    if rows.is_floating_point():
-        rows = rows.float() + 0.0  # -0.0 is 0.0
-    return fingerprints(rows.contiguous().numpy())
+    parts = rows.split(_CHUNK) if rows.is_floating_point() else [rows]
+    return np.concatenate([fingerprints(_comparable(part).numpy()) for part in parts])
+
+
+def _comparable(rows: Shaped[Tensor, "n numbers"]) -> Shaped[Tensor, "n numbers"]:
+    """Equal bytes for equal numbers: -0.0 is 0.0."""
+    return (rows.float() + 0.0 if rows.is_floating_point() else rows).contiguous()

@@ -10,7 +10,6 @@ from inkproof.audit.linear_algebra import centred, matmul
 from inkproof.audit.sides import Side, Sides
 from inkproof.images import ImageSet
 
-_CHUNK = 1000  # rows read at a time: few enough to stay in cache
 _GREYS = 256  # of a pixel
 _BLANK_SHARE = 0.01
 _IMBALANCE_NOTED, _IMBALANCE_WARNED = 10, 30
@@ -45,7 +44,7 @@ def inputs_not_finite(sides: Sides) -> Iterator[Seen]:
     """Some inputs are NaN or infinite: the loss and all weights become NaN with them."""
     for name, side in _all(sides).items():
         if side.kind == "tensors":
-            broken = np.flatnonzero(~_of_rows(side, lambda rows: np.isfinite(rows).all(axis=1)))
+            broken = np.flatnonzero(~np.isfinite(side.extremes).all(axis=0))
             if len(broken):
                 yield Seen(
                     f"{len(broken):,} of {len(side):,} {name} rows hold NaN or infinite numbers (for instance row "
@@ -85,7 +84,9 @@ def _blank(side: Side) -> Bool[np.ndarray, " n"]:
     if side.kind == "images" and len(side) > _GREYS:
         greys = np.arange(_GREYS, dtype=np.uint8)[:, None, None, None] * np.ones(side.shape, np.uint8)
         return np.isin(side.fingerprints, ImageSet(greys).fingerprints)
-    return _of_rows(side, lambda rows: rows.max(axis=1) == rows.min(axis=1))
+    smallest, largest = side.extremes
+    same: Bool[np.ndarray, " n"] = smallest == largest
+    return same
 
 
 def _is_class_of_blanks(side: Side, blank: Bool[np.ndarray, " n"]) -> bool:
@@ -407,13 +408,3 @@ def _shows_something(side: Side) -> bool:
     rows = side.sample - side.sample.mean()
     alike = float((rows[:, :-1] * rows[:, 1:]).mean() / max(float((rows**2).mean()), 1e-12))
     return alike > _NEIGHBOURS
-
-
-def _of_rows(side: Side, test: object) -> Bool[np.ndarray, " n"]:
-    """A test of each row, read in pieces: a side may be larger than memory."""
-    assert callable(test)
-    parts = [
-        test(side.take(np.arange(start, min(start + _CHUNK, len(side)))).reshape(-1, int(np.prod(side.shape))))
-        for start in range(0, len(side), _CHUNK)
-    ]
-    return np.concatenate(parts)

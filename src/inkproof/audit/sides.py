@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from inkproof.audit.witness import Witness, fit_witness
 from inkproof.images import ImageSet
-from inkproof.pairs import as_tensors, row_fingerprints
+from inkproof.pairs import OwnTensors, as_tensors, row_fingerprints
 
 FEWEST_NUMBERS = 16  # a row of fewer is no image: equal ones are nothing special
 _SAMPLE = 4000
+_PART = 1000  # rows read at a time: few enough to stay in cache
 _MOST_CLASSES = 1000
+
+RowNumbers = Int64[np.ndarray, " k"] | slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,7 @@ class Side:
         labels: int64 (n,), None where there are none or they are no class indices.
         classes: names by label, None where they were not declared.
         source: where the rows come from.
-        take: gives the rows of these numbers as float32 (k, ...); images are scaled to 0..1.
+        take: gives the rows of these numbers, or of a slice, as float32 (k, ...); images are scaled to 0..1.
     """
 
     fingerprints: UInt64[np.ndarray, " n"]
@@ -44,10 +47,23 @@ class Side:
     labels: Int64[np.ndarray, " n"] | None
     classes: tuple[str, ...] | None
     source: str
-    take: Callable[[Int64[np.ndarray, " k"]], Float[np.ndarray, "k ..."]]
+    take: Callable[[RowNumbers], Float[np.ndarray, "k ..."]]
 
     def __len__(self) -> int:
         return len(self.fingerprints)
+
+    def in_parts(self) -> Iterator[Float[np.ndarray, "k numbers"]]:
+        """All rows, a few at a time, each as one line of numbers: a side may be larger than memory."""
+        for start in range(0, len(self), _PART):
+            rows = self.take(slice(start, min(start + _PART, len(self))))
+            yield rows.reshape(len(rows), -1)
+
+    @cached_property
+    def extremes(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The smallest number of each row and its largest; NaN both where one is."""
+        parts = [torch.from_numpy(rows).aminmax(dim=1) for rows in self.in_parts()]
+        smallest, largest = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+        return smallest, largest
 
     @cached_property
     def sampled(self) -> Int64[np.ndarray, " k"]:
@@ -125,8 +141,20 @@ def side_of(data: object) -> Side | None:
 
     Rows of tensors are named by their number, counted from 0 as in Python.
     """
+    if not isinstance(data, ImageSet | OwnTensors):
+        return _describe(data)
+    if data not in _known:
+        _known[data] = _describe(data)
+    return _known[data]
+
+
+# What was learnt of data that cannot change serves its next look.
+_known: WeakKeyDictionary[ImageSet | OwnTensors, Side | None] = WeakKeyDictionary()
+
+
+def _describe(data: object) -> Side | None:
     if isinstance(data, ImageSet):
-        return _side_of_images(data)
+        return _describe_images(data)
     tensors = as_tensors(data)
     if tensors is None or math.prod(tensors[0].shape[1:]) < FEWEST_NUMBERS:
         return None
@@ -144,19 +172,10 @@ def side_of(data: object) -> Side | None:
     )
 
 
-_known: WeakKeyDictionary[ImageSet, Side] = WeakKeyDictionary()  # what was learnt of a set serves its next training
-
-
-def _side_of_images(images: ImageSet) -> Side:
-    if images not in _known:
-        _known[images] = _describe(images)
-    return _known[images]
-
-
-def _describe(images: ImageSet) -> Side:
+def _describe_images(images: ImageSet) -> Side:
     storage, own_rows = images.storage, images.rows  # not the set itself, which would never be freed
 
-    def take(rows: Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k ..."]:
+    def take(rows: RowNumbers) -> Float[np.ndarray, "k ..."]:
         pixels = torch.from_numpy(storage[rows if own_rows is None else own_rows[rows]])
         return np.asarray(pixels.float().div_(255))  # by torch as `linear_algebra` tells
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, RandomSampler, SequentialSampler, TensorDa
 from inkproof.audit import Finding, Side, act_on, check_sides, side_of
 from inkproof.batches import TensorBatches
 from inkproof.errors import InputError
-from inkproof.pairs import as_tensors, repeatable
+from inkproof.pairs import OwnTensors, as_tensors, repeatable
 
 _CPU = torch.device("cpu")
 
@@ -237,10 +237,10 @@ def _batch_size(bs: int | None, batch_size: int | None) -> int:
 def _read(dataset: Any) -> tuple[TensorDataset | None, bool]:
     """The rows as two tensors, or None where they must be read anew each time; and whether they have targets."""
     if (tensors := as_tensors(dataset)) is not None and isinstance(dataset, Dataset):
-        return _single(*tensors), True
+        return TensorDataset(*_single(*tensors)), True
     if isinstance(dataset, Tensor | np.ndarray):
         inputs = torch.as_tensor(dataset)
-        return _single(inputs, torch.zeros(len(inputs))), False
+        return TensorDataset(*_single(inputs, torch.zeros(len(inputs)))), False
     items = dataset if isinstance(dataset, Sequence) else repeatable(dataset)
     if items is None:
         return None, True
@@ -256,12 +256,12 @@ def _read(dataset: Any) -> tuple[TensorDataset | None, bool]:
             f"a DataLoader takes (x, y) pairs of tensors, arrays or numbers, all of one shape; item 0 here is "
             f"{_kind(items[0])} ({error}): turn images into tensors first, such as tensor(image) / 255"
         ) from None
-    return _single(inputs, targets), labelled
+    return OwnTensors(*_single(inputs, targets)), labelled
 
 
-def _single(inputs: Tensor, targets: Tensor) -> TensorDataset:
+def _single(*parts: Tensor) -> list[Tensor]:
     """With 64-bit floats, as Python and numpy make them, turned into the 32-bit ones of models."""
-    return TensorDataset(*(part.float() if part.dtype == torch.float64 else part for part in (inputs, targets)))
+    return [part.float() if part.dtype == torch.float64 else part for part in parts]
 
 
 def _kind(item: Any) -> str:
