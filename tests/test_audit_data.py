@@ -257,3 +257,12 @@ def test_made_up_noise_with_made_up_labels_is_warned_of_and_not_refused() -> Non
     random = np.random.default_rng(0)
     noise = ImageSet(random.integers(0, 256, (2000, 1, 12, 12), dtype=np.uint8), random.integers(0, 10, 2000))
     assert [(one.id, one.severity) for one in check_images(noise)] == [("labels-unrelated-to-images", "warn")]
+
+
+def test_examples_are_the_first_rows_whatever_the_process_hashes_them_to(digits: ImageSet) -> None:
+    assert digits.labels is not None
+    labels = np.r_[digits.labels[:220], (digits.labels[20:40] + 1) % 10]
+    images = ImageSet(digits.pixels[np.r_[0:200, 0:40]], labels[np.r_[0:200, 0:20, 220:240]])
+    found = {finding.id: finding.evidence["examples"] for finding in check_images(images)}
+    assert found["duplicate-images"] == ["1", "2", "3", "4", "5"]
+    assert found["conflicting-labels"] == [[str(row), str(row + 200)] for row in range(21, 26)]

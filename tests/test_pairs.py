@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from inkproof.batches import TensorBatches, ordered_batches
-from inkproof.pairs import as_tensors, collect, from_pairs, row_fingerprints
+from inkproof.pairs import as_tensors, collect, from_pairs, row_hashes
 
 CPU = torch.device("cpu")
 
@@ -62,11 +62,11 @@ def test_tensors_are_predicted_in_their_order_from_memory() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int64])
 def test_rows_have_equal_fingerprints_exactly_where_their_numbers_are_equal(dtype: torch.dtype) -> None:
     rows = torch.tensor([[0, 1, 2], [2, 1, 0], [0, 1, 2]], dtype=dtype)
-    first, second, third = row_fingerprints(rows).tolist()
+    first, second, third = row_hashes(rows).tolist()
     assert first == third != second
 
 
 def test_a_fingerprint_is_the_same_for_both_floating_types_and_both_zeros() -> None:
     rows = torch.tensor([[0.5, 0.0]])
-    assert row_fingerprints(rows) == row_fingerprints(rows.double()) == row_fingerprints(-rows * -1)
-    assert row_fingerprints(torch.tensor([[0.5, -0.0]])) == row_fingerprints(rows)
+    assert row_hashes(rows) == row_hashes(rows.double()) == row_hashes(-rows * -1)
+    assert row_hashes(torch.tensor([[0.5, -0.0]])) == row_hashes(rows)

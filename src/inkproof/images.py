@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8, UInt64
 
 from inkproof.errors import InputError
-from inkproof.fingerprints import fingerprints
+from inkproof.fingerprints import fingerprints, hashes
 
 _MAX_CLASSES = 1000
 
@@ -27,6 +27,11 @@ class _Store:
         """Of each image's bytes and its shape."""
         count, *shape = self.pixels.shape
         return fingerprints(self.pixels.reshape(count, -1), of=repr(shape))
+
+    @cached_property
+    def hashes(self) -> UInt64[np.ndarray, " m"]:
+        """Of each image's bytes."""
+        return hashes(self.pixels)
 
 
 class ImageSet:
@@ -128,6 +133,11 @@ class ImageSet:
     def fingerprints(self) -> UInt64[np.ndarray, " n"]:
         """64-bit content hash of each image: equal for identical images, whatever their label."""
         return self._store.fingerprints if self._rows is None else self._store.fingerprints[self._rows]
+
+    @property
+    def hashes(self) -> UInt64[np.ndarray, " n"]:
+        """The same, sooner had, of images of one shape in this process: each process has other hashes."""
+        return self._store.hashes if self._rows is None else self._store.hashes[self._rows]
 
     @cached_property
     def fingerprint(self) -> str:

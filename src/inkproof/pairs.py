@@ -15,7 +15,7 @@ from jaxtyping import Shaped, UInt64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from inkproof.fingerprints import fingerprints
+from inkproof.fingerprints import hashes
 
 _CHUNK = 1000  # rows changed at a time: few enough to stay in cache
 
@@ -98,11 +98,11 @@ def equal_items(first: Any, second: Any) -> bool:
     return bool(np.array_equal(np.asarray(first), np.asarray(second)))
 
 
-def row_fingerprints(inputs: Shaped[Tensor, "n ..."]) -> UInt64[np.ndarray, " n"]:
-    """64-bit content hash of each row: equal for equal numbers, whatever the floating-point type they came in."""
+def row_hashes(inputs: Shaped[Tensor, "n ..."]) -> UInt64[np.ndarray, " n"]:
+    """64-bit hash of each row, in this process: equal for equal numbers, whatever floating-point type they came in."""
     rows = inputs.detach().cpu().flatten(1) if inputs.ndim > 1 else inputs.detach().cpu().unsqueeze(1)
     parts = rows.split(_CHUNK) if rows.is_floating_point() else [rows]
-    return np.concatenate([fingerprints(_comparable(part).numpy()) for part in parts])
+    return np.concatenate([hashes(_comparable(part).numpy()) for part in parts])
 
 
 def _comparable(rows: Shaped[Tensor, "n numbers"]) -> Shaped[Tensor, "n numbers"]:

@@ -83,7 +83,7 @@ def _blank(side: Side) -> Bool[np.ndarray, " n"]:
     """Which rows hold one number over and over; of images by their hash, where they are more than the blank ones."""
     if side.kind == "images" and len(side) > _GREYS:
         greys = np.arange(_GREYS, dtype=np.uint8)[:, None, None, None] * np.ones(side.shape, np.uint8)
-        return np.isin(side.fingerprints, ImageSet(greys).fingerprints)
+        return np.isin(side.hashes, ImageSet(greys).hashes)
     smallest, largest = side.extremes
     same: Bool[np.ndarray, " n"] = smallest == largest
     return same
@@ -110,14 +110,14 @@ def conflicting_labels(sides: Sides) -> Iterator[Seen]:
     for name, side in _all(sides).items():
         if side.labels is None:
             continue
-        order = np.argsort(side.fingerprints, kind="stable")
-        same = side.fingerprints[order][1:] == side.fingerprints[order][:-1]
+        order = np.argsort(side.hashes, kind="stable")
+        same = side.hashes[order][1:] == side.hashes[order][:-1]
         differ = side.labels[order][1:] != side.labels[order][:-1]
-        pairs = [
-            (order[place], order[place + 1])
+        pairs = sorted(
+            (int(order[place]), int(order[place + 1]))
             for place in np.flatnonzero(same & differ)
             if _shows(side, int(order[place]))
-        ]
+        )
         if not pairs:
             continue
         first, second = pairs[0]
@@ -149,8 +149,8 @@ def duplicate_images(sides: Sides) -> Iterator[Seen]:
     train = sides.train
     if train is None:
         return
-    _, first, counts = np.unique(train.fingerprints, return_index=True, return_counts=True)
-    repeated = [int(row) for row in first[counts > 1] if _shows(train, int(row))] if len(first) < len(train) else []
+    _, first, counts = np.unique(train.hashes, return_index=True, return_counts=True)
+    repeated = [int(row) for row in np.sort(first[counts > 1]) if _shows(train, int(row))]
     again = int(sum(counts[np.isin(first, repeated)] - 1))
     if again:
         share = again / len(train)

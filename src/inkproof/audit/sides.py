@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inkproof.audit.witness import Witness, fit_witness
 from inkproof.images import ImageSet
-from inkproof.pairs import OwnTensors, as_tensors, row_fingerprints
+from inkproof.pairs import OwnTensors, as_tensors, row_hashes
 
 FEWEST_NUMBERS = 16  # a row of fewer is no image: equal ones are nothing special
 _SAMPLE = 4000
@@ -30,7 +30,7 @@ class Side:
     """One side of a split.
 
     Args:
-        fingerprints: uint64 (n,), equal for equal content.
+        hashes: uint64 (n,), equal for equal content, in this process.
         ids: (n,), how a row is named to the user.
         shape: of one row.
         kind: "images", or "tensors" with the numbers as a model takes them.
@@ -40,7 +40,7 @@ class Side:
         take: gives the rows of these numbers, or of a slice, as float32 (k, ...); images are scaled to 0..1.
     """
 
-    fingerprints: UInt64[np.ndarray, " n"]
+    hashes: UInt64[np.ndarray, " n"]
     ids: Shaped[np.ndarray, " n"]
     shape: tuple[int, ...]
     kind: Literal["images", "tensors"]
@@ -50,7 +50,7 @@ class Side:
     take: Callable[[RowNumbers], Float[np.ndarray, "k ..."]]
 
     def __len__(self) -> int:
-        return len(self.fingerprints)
+        return len(self.hashes)
 
     def in_parts(self) -> Iterator[Float[np.ndarray, "k numbers"]]:
         """All rows, a few at a time, each as one line of numbers: a side may be larger than memory."""
@@ -93,8 +93,8 @@ class Side:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all rows: equal for equal rows in the same order, whatever their labels."""
-        return hashlib.blake2b(self.fingerprints.tobytes(), digest_size=16).hexdigest()
+        """Hash of all rows, in this process: equal for equal rows in the same order, whatever their labels."""
+        return hashlib.blake2b(repr(self.shape).encode() + self.hashes.tobytes(), digest_size=16).hexdigest()
 
     @property
     def sample_labels(self) -> Int64[np.ndarray, " k"] | None:
@@ -161,7 +161,7 @@ def _describe(data: object) -> Side | None:
     inputs, targets = tensors
     values = inputs.detach().cpu()
     return Side(
-        row_fingerprints(inputs),
+        row_hashes(inputs),
         np.arange(len(inputs)),
         tuple(inputs.shape[1:]),
         "tensors",
@@ -179,9 +179,7 @@ def _describe_images(images: ImageSet) -> Side:
         pixels = torch.from_numpy(storage[rows if own_rows is None else own_rows[rows]])
         return np.asarray(pixels.float().div_(255))  # by torch as `linear_algebra` tells
 
-    return Side(
-        images.fingerprints, images.ids, images.shape, "images", images.labels, images.classes, images.source, take
-    )
+    return Side(images.hashes, images.ids, images.shape, "images", images.labels, images.classes, images.source, take)
 
 
 def _class_indices(targets: Tensor) -> Int64[np.ndarray, " n"] | None:

@@ -34,7 +34,7 @@ def _overlap(first: str, second: str, sides: Sides) -> Iterator[Seen]:
     seen, held_out = getattr(sides, first), getattr(sides, second)
     if seen is None or held_out is None or (seen.shape, seen.kind) != (held_out.shape, held_out.kind):
         return
-    repeated = np.flatnonzero(np.isin(held_out.fingerprints, seen.fingerprints))
+    repeated = np.flatnonzero(np.isin(held_out.hashes, seen.hashes))
     if len(repeated) == 0:
         return
     share = len(repeated) / len(held_out)
@@ -52,7 +52,7 @@ def _overlap(first: str, second: str, sides: Sides) -> Iterator[Seen]:
 
 def _pair(seen: Side, held_out: Side, row: int) -> dict[str, str]:
     """The ids of a held-out image and of the first identical one, by the names of their sides."""
-    twin = int(np.flatnonzero(seen.fingerprints == held_out.fingerprints[row])[0])
+    twin = int(np.flatnonzero(seen.hashes == held_out.hashes[row])[0])
     return {"held_out": str(held_out.ids[row]), "seen": str(seen.ids[twin])}
 
 
@@ -90,7 +90,7 @@ def sides_share_sources(sides: Sides) -> Iterator[Seen]:
             continue
         if _numbered_anew(train) and _numbered_anew(side):
             continue
-        shared = np.isin(side.ids, train.ids) & ~np.isin(side.fingerprints, train.fingerprints)
+        shared = np.isin(side.ids, train.ids) & ~np.isin(side.hashes, train.hashes)
         if shared.mean() >= _REFUSED_SHARE:
             example = side.ids[int(np.flatnonzero(shared)[0])]
             yield Seen(
