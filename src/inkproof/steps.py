@@ -128,7 +128,7 @@ def train_step(
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
     if plan.written_out is not None:
-        done = plan.written_out.step(inputs, partial(objective.paired_targets, labels), check_finite=check_finite)
+        done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
         if plan.unit != 1:

@@ -1,6 +1,6 @@
 """Training steps with the gradients written out: for stacks of linear layers or small convolutions under plain SGD.
 
-Nothing is recorded for autograd and the optimiser is not asked; the weights are updated in place. Models and
+Nothing is recorded for autograd and the optimiser is not asked; the weights are updated in place. Models, losses and
 optimisers of any other kind go through autograd. Where nothing is learnt, linear layers have a quicker forward pass.
 """
 
@@ -20,7 +20,6 @@ from inkproof.written_out.losses import LossGradient, known_gradient
 from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
 from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
 from inkproof.written_out.overflow import are_far_from_overflow
-from inkproof.written_out.own_loss import OwnLoss
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = [
@@ -44,24 +43,22 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
 
     Args:
         model: one linear layer, or an `nn.Sequential` of linear layers, convolutions, ReLU and flattening.
-        loss: as a training calls it. Where it is none that is known, linear layers still have a step, in which autograd
-            differentiates the loss alone.
+        loss: as a training calls it.
         optimizer: of the model's parameters.
 
     Returns:
         The step; None for all that autograd must compute.
     """
     chain, gradient = chain_of(model), known_gradient(loss)
-    if chain is None or not _are_simple(chain.layers):
+    if chain is None or gradient is None or not _are_simple(chain.layers):
         return None
     if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, chain.layers):
         return None
     if chain.linear is not None:
-        gradient = gradient or OwnLoss(loss, list(model.parameters()))
         return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first)
-    if gradient is None or not chain.is_convolutional or share_memory(chain.layers):
-        return None
-    return ConvolutionalStep(chain.layers, optimizer, gradient) if is_worth_gathering(chain.layers) else None
+    if chain.is_convolutional and is_worth_gathering(chain.layers) and not share_memory(chain.layers):
+        return ConvolutionalStep(chain.layers, optimizer, gradient)
+    return None
 
 
 @contextmanager
@@ -80,9 +77,7 @@ def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
         return
     if unit != step.unit:
         step = LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
-    if isinstance(step.loss_gradient, OwnLoss):  # it may read the parameters
-        yield step
-    elif is_one_layer(step.layers):
+    if is_one_layer(step.layers):
         yield OneLayerStep(step)
     elif is_one_narrow_hidden(step.layers):
         on_copy = OneHiddenStep(step)
