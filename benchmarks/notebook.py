@@ -14,8 +14,8 @@ ladder's epochs. The jobs:
 
 fastai is installed once into an environment of its own (several GB; its torch is the registry's build). The two take
 turns, each in a process of its own, which starts, imports, makes the data, trains and ends; an epoch's seconds are the
-median of all but the first, validation included, and fastai's progress bar is off. The rows are made up: noise, and a pixel
-that tells the class.
+median of all but the first, validation included, and fastai's progress bar is off. The rows are made up: noise, and a
+pixel that tells the class.
 """
 
 import argparse

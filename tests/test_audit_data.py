@@ -266,3 +266,21 @@ def test_examples_are_the_first_rows_whatever_the_process_hashes_them_to(digits:
     found = {finding.id: finding.evidence["examples"] for finding in check_images(images)}
     assert found["duplicate-images"] == ["1", "2", "3", "4", "5"]
     assert found["conflicting-labels"] == [[str(row), str(row + 200)] for row in range(21, 26)]
+
+
+def test_a_number_that_is_not_finite_is_found_in_any_row() -> None:
+    inputs, labels = torch.rand(2500, 16), torch.randint(0, 3, (2500,))
+    for row, number in ((0, torch.nan), (1500, torch.inf), (2499, -torch.inf)):
+        inputs[row, 7] = number
+    (broken,) = (one for one in check_images((inputs, labels)) if one.id == "inputs-not-finite")
+    assert broken.evidence["examples"] == ["0", "1500", "2499"]
+
+
+def test_statistics_of_all_rows_are_seen_where_a_sample_would_only_show_that_they_are_near() -> None:
+    torch.manual_seed(0)
+    train, valid = torch.rand(9000, 16, dtype=torch.float64), torch.rand(3000, 16, dtype=torch.float64) + 0.1
+    together = torch.cat([train, valid])
+    mean, deviation = together.mean(), together.std(correction=0)
+    labels = torch.randint(0, 3, (9000,))
+    sides = [(((each - mean) / deviation).float(), labels[: len(each)]) for each in (train, valid)]
+    assert "statistics-of-all-rows" in {one.id for one in check_images(*sides)}

@@ -1,5 +1,8 @@
 """ImageSet: what it refuses, subsets as views, fingerprints, and a split that holds its promises."""
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +125,18 @@ def test_fingerprints_are_equal_exactly_for_equal_images(data: st.DataObject) ->
     fingerprints = numbered([0] * len(copies), copies=copies).fingerprints
     equal = fingerprints[:, None] == fingerprints[None]
     assert np.array_equal(equal, np.array(copies)[:, None] == np.array(copies)[None])
+
+
+def test_images_that_another_process_hashed_are_known_again_in_this(digits: ImageSet) -> None:
+    code = """
+import pickle, sys
+from inkproof import audit, open_images
+digits = open_images("digits").subset(range(300))
+audit.check_images(digits)
+sys.stdout.buffer.write(pickle.dumps(digits))
+"""
+    theirs = pickle.loads(subprocess.check_output([sys.executable, "-c", code]))
+    assert np.array_equal(theirs.hashes, digits.hashes[:300])
 
 
 def test_fingerprints_of_subsets_and_of_memory_mapped_images_are_the_same(tmp_path: Path, digits: ImageSet) -> None:

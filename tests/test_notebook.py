@@ -41,6 +41,7 @@ from inkproof.notebook import (
     tensor,
     valley,
 )
+from inkproof.pairs import row_hashes
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -70,6 +71,32 @@ def learner(sides: tuple[Pairs, Pairs], **keywords: Any) -> Learner:
     return Learner(loaders(sides), net(), **({"opt_func": SGD, "loss_func": F.cross_entropy} | keywords))
 
 
+# -- what is looked at once --------------------------------------------------------------------------------------------
+
+
+def test_rows_are_looked_at_once_by_loaders_and_learner(
+    sides: tuple[Pairs, Pairs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr("inkproof.audit.sides.row_hashes", lambda rows: counted.append(len(rows)) or row_hashes(rows))
+    Learner(loaders(sides), net(), opt_func=SGD, loss_func=F.cross_entropy)
+    assert counted == [500, 200]
+
+
+def test_rows_that_were_written_to_since_are_looked_at_anew(sides: tuple[Pairs, Pairs]) -> None:
+    given = loaders(sides)
+    assert not given.findings
+    inputs, _ = given.valid.one_batch()  # a view of what the loader keeps
+    inputs[3] = torch.nan
+    with pytest.warns(AuditWarning, match="inputs-not-finite"):
+        Learner(given, net(), opt_func=SGD, loss_func=F.cross_entropy)
+
+
+def test_rows_made_in_inference_mode_are_looked_at_too(sides: tuple[Pairs, Pairs]) -> None:
+    with torch.inference_mode():
+        assert DataLoader(sides[0]).side is not None
+
+
 # -- names and small functions -----------------------------------------------------------------------------------------
 
 
@@ -89,15 +116,29 @@ def test_without_pandas_pd_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     assert not hasattr(notebook.pd, "__wrapped__"), "what Python itself looks for"
 
 
+def test_pandas_that_lacks_a_library_of_its_own_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'pytz'", name="pytz")
+
+    monkeypatch.setattr("inkproof.notebook.libraries.import_module", lacking)
+    with pytest.raises(ModuleNotFoundError, match="pytz"):
+        notebook.pd.read_csv("train.csv")
+
+
 def test_pandas_and_pyplot_are_imported_when_they_are_used() -> None:
     code = """
-import sys
+import pickle, sys
 from inkproof.notebook import *
 print(*sorted({"pandas", "matplotlib"} & set(sys.modules)))
 print(pd.Series([1, 2]).sum(), plt.Normalize.__module__)
 print(pd.__version__ == sys.modules["pandas"].__version__, len(dir(pd)) > 100)
+plt.show = print
+print(sys.modules["matplotlib.pyplot"].show is print, pickle.loads(pickle.dumps(pd)) is sys.modules["pandas"])
 """
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n3 matplotlib.colors\nTrue True\n"
+    assert (
+        subprocess.check_output([sys.executable, "-c", code], text=True)
+        == "\n3 matplotlib.colors\nTrue True\nTrue True\n"
+    )
 
 
 @pytest.mark.parametrize("given", [[1.5, 2.5], np.array([1.5, 2.5]), pd.Series([1.5, 2.5]), (1.5, 2.5)])

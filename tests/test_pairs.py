@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from inkproof.batches import TensorBatches, ordered_batches
-from inkproof.pairs import as_tensors, collect, from_pairs, row_hashes
+from inkproof.pairs import as_tensors, collect, row_hashes
 
 CPU = torch.device("cpu")
 
@@ -22,15 +22,6 @@ class Squares(Dataset[tuple[torch.Tensor, int]]):
 
 def numbered(count: int) -> TensorDataset:
     return TensorDataset(torch.arange(count).float().unsqueeze(1).repeat(1, 4), torch.arange(count))
-
-
-def test_a_list_of_pairs_becomes_the_two_tensors_that_a_loader_would_collate() -> None:
-    pairs = [(torch.full((2, 2), float(row)), row) for row in range(4)]
-    inputs, targets = next(iter(DataLoader(pairs, batch_size=4)))
-    mine = as_tensors(from_pairs(pairs))
-    assert mine is not None
-    assert torch.equal(mine[0], inputs)
-    assert torch.equal(mine[1], targets)
 
 
 def test_subsets_and_loaders_are_seen_through_and_other_datasets_are_not() -> None:
@@ -60,7 +51,7 @@ def test_tensors_are_predicted_in_their_order_from_memory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int64])
-def test_rows_have_equal_fingerprints_exactly_where_their_numbers_are_equal(dtype: torch.dtype) -> None:
+def test_rows_have_equal_hashes_exactly_where_their_numbers_are_equal(dtype: torch.dtype) -> None:
     rows = torch.tensor([[0, 1, 2], [2, 1, 0], [0, 1, 2]], dtype=dtype)
     first, second, third = row_hashes(rows).tolist()
     assert first == third != second

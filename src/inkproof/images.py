@@ -33,6 +33,10 @@ class _Store:
         """Of each image's bytes."""
         return hashes(self.pixels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: hashes would mean nothing to the process that reads it."""
+        return {name: value for name, value in vars(self).items() if name != "hashes"}
+
 
 class ImageSet:
     """An immutable set of images with their labels and where they came from.
@@ -136,7 +140,7 @@ class ImageSet:
 
     @property
     def hashes(self) -> UInt64[np.ndarray, " n"]:
-        """The same, sooner had, of images of one shape in this process: each process has other hashes."""
+        """64-bit hash of each image's bytes, sooner had: to compare images of one shape within this process."""
         return self._store.hashes if self._rows is None else self._store.hashes[self._rows]
 
     @cached_property

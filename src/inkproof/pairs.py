@@ -6,7 +6,6 @@ per-sample Python, and their rows can be told apart by content, as those of an I
 
 import pickle
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,19 @@ from inkproof.fingerprints import hashes
 
 _CHUNK = 1000  # rows changed at a time: few enough to stay in cache
 
-Pairs = Sequence[tuple[Any, Any]]
-
 
 class OwnTensors(TensorDataset):
-    """Two tensors that nobody else holds or writes to: what is known of them stays true."""
+    """Two tensors that were copied together for nobody else: what is known of them is true until they are written to.
 
-
-def from_pairs(pairs: Pairs) -> OwnTensors:
-    """A list of (input, target) pairs as two tensors, copied together as torch's DataLoader does.
-
-    Raises:
-        TypeError, RuntimeError: what torch raises for items that are no numbers or differ in shape.
+    As far as torch sees: it does not see who writes through a numpy array.
     """
-    collated = default_collate(list(pairs))
-    return OwnTensors(*collated)
+
+    @property
+    def writes(self) -> tuple[int, ...] | None:
+        """How often each was written to; None where torch does not count, for tensors made in inference mode."""
+        if any(part.is_inference() for part in self.tensors):
+            return None
+        return tuple(part._version for part in self.tensors)
 
 
 def as_tensors(data: object) -> tuple[Tensor, Tensor] | None:

@@ -17,13 +17,21 @@ class _Later(ModuleType):
             if name.startswith("__"):  # what Python itself looks for
                 raise AttributeError(name) from error
             library = self.__name__.partition(".")[0]
+            if error.name != library:
+                raise
             raise InputError(
                 f"{self.__name__}.{name} needs {library}, which is not installed: pip install 'inkproof[notebook]'"
             ) from error
         return getattr(module, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(import_module(self.__name__), name, value)
+
     def __dir__(self) -> list[str]:
         return dir(import_module(self.__name__))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
 
 
 pd: Any = _Later("pandas")
