@@ -178,8 +178,9 @@ def _describe_images(images: ImageSet) -> Side:
     storage, own_rows = images.storage, images.rows  # not the set itself, which would never be freed
 
     def take(rows: RowNumbers) -> Float[np.ndarray, "k ..."]:
-        pixels = storage[rows if own_rows is None else own_rows[rows]].astype(np.float32)
-        return np.asarray(torch.from_numpy(pixels).div_(255))  # by torch as `linear_algebra` tells
+        pixels = storage[rows if own_rows is None else own_rows[rows]]
+        writable = pixels if pixels.flags.writeable else pixels.copy()  # torch warns of others
+        return np.asarray(torch.from_numpy(writable).float().div_(255))  # by torch as `linear_algebra` tells
 
     return Side(images.hashes, images.ids, images.shape, "images", images.labels, images.classes, images.source, take)
 
