@@ -68,17 +68,16 @@ medians. Ratios are to inkproof in the same round. A process is a whole one: it 
 trains and ends.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
-convolutions, and 4 times by the process. By the epoch it is. By the process it is on 784-10, on 784-30-10 and on all
-five together ({together:.1f} times). 784-1 lies just below the line (3.95; 4.2 in three rounds before these, 3.9 in
-twelve after): most of its process is the import of torch, which fastai imports too. The convolutions lie below it (3.7;
-3.95 in three rounds, 3.7 in seven), and the deep net far below, whose step is products that both make, at most of what
-the processor has. Eighteen rounds of the day before, without torch's modules read while its library is loaded, gave by
-the process 5.6 to 5.8 (784-10), 4.5 to 4.8 (784-30-10), 3.3 to 3.7 (convolutions), 3.3 to 3.5 (784-1), 2.6 to 2.9
-(deep) and 3.9 to 4.0 (all five). While the machine is slow the ratios are lower, since products and memory slow down
-more than other libraries' Python does. Jobs of five epochs of the tiny nets and three of the convolutions, as they were
-measured before, gave 3.8 to 4.6, 3.6 to 4.1 and 2.6 to 3.9 by the process. Earlier states gave 9.3 to 10.2, 4.1 to 6.9
-and 2.1 to 3.1 by the epoch of 784-10, 784-30-10 and the convolutions on 2 cores of an AMD EPYC with AVX-512, 8.5 to
-10.3, 7.3 to 7.5 and 2.4 to 3.0 with AVX2 alone.
+convolutions, and 4 times by the process. The machine has faster and slower hours; while it is slow the ratios are
+lower, since products and memory slow down more than other libraries' Python does. Of the medians of three rounds or
+more on 29 November, by the epoch 784-10, 784-1 and the convolutions are above the line in each, 784-30-10 in all but
+the one below (6.4; 8.1 to 9.8 in those before it). By the process 784-10 is above its line, 784-30-10 at it or above
+(4.0 to 5.9), and so are all five together (4.0 to 4.1; {together:.1f} here); the convolutions lie around it (3.4 to
+4.1), and 784-1 (3.6 to 4.2): most of its process is the import of torch, which fastai imports too. The deep net lies
+far below (2.8 to 3.1): its step is products that both make, at most of what the processor has.
+
+fastai is asked here for no more of itself than a job needs. As its notebooks import it, all of `fastai.vision.all`, it
+takes 2 to 3 s more: [the notebook's table](fastai.md#what-differs).
 """
 GROWTH = """## How cost grows
 
