@@ -92,6 +92,14 @@ def test_rows_that_were_written_to_since_are_looked_at_anew(sides: tuple[Pairs, 
         Learner(given, net(), opt_func=SGD, loss_func=F.cross_entropy)
 
 
+def test_rows_to_predict_are_compared_with_training_rows_as_they_are_by_then(sides: tuple[Pairs, Pairs]) -> None:
+    given = DataLoaders(DataLoader(sides[0], 64, shuffle=False), DataLoader(sides[1], 64))
+    inputs, _ = given.train.one_batch()
+    inputs.copy_(torch.stack([x for x, _ in sides[1][: len(inputs)]]))  # the validation rows
+    with pytest.warns(AuditWarning, match="test-overlaps-train"):
+        given.test_dl(torch.stack([x for x, _ in sides[1]]))
+
+
 def test_rows_made_in_inference_mode_are_looked_at_too(sides: tuple[Pairs, Pairs]) -> None:
     with torch.inference_mode():
         assert DataLoader(sides[0]).side is not None
@@ -111,8 +119,9 @@ def test_one_star_import_gives_every_promised_name() -> None:
 
 def test_without_pandas_pd_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r"pandas.read_csv needs pandas.*pip install 'inkproof\[notebook\]'"):
-        notebook.pd.read_csv("train.csv")
+    for use in (lambda: notebook.pd.read_csv("train.csv"), lambda: dir(notebook.pd)):
+        with pytest.raises(InputError, match=r"this needs pandas.*pip install 'inkproof\[notebook\]'"):
+            use()
     assert not hasattr(notebook.pd, "__wrapped__"), "what Python itself looks for"
 
 
@@ -128,12 +137,15 @@ def test_pandas_that_lacks_a_library_of_its_own_says_so_itself(monkeypatch: pyte
 def test_pandas_and_pyplot_are_imported_when_they_are_used() -> None:
     code = """
 import pickle, sys
+from unittest import mock
 from inkproof.notebook import *
 print(*sorted({"pandas", "matplotlib"} & set(sys.modules)))
 print(pd.Series([1, 2]).sum(), plt.Normalize.__module__)
 print(pd.__version__ == sys.modules["pandas"].__version__, len(dir(pd)) > 100)
-plt.show = print
-print(sys.modules["matplotlib.pyplot"].show is print, pickle.loads(pickle.dumps(pd)) is sys.modules["pandas"])
+show = plt.show
+with mock.patch.object(plt, "show", print):
+    patched = sys.modules["matplotlib.pyplot"].show
+print((patched, plt.show) == (print, show), pickle.loads(pickle.dumps(pd)) is sys.modules["pandas"])
 """
     assert (
         subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -57,7 +57,7 @@ def test_rows_have_equal_hashes_exactly_where_their_numbers_are_equal(dtype: tor
     assert first == third != second
 
 
-def test_a_fingerprint_is_the_same_for_both_floating_types_and_both_zeros() -> None:
+def test_a_hash_is_the_same_for_both_floating_types_and_both_zeros() -> None:
     rows = torch.tensor([[0.5, 0.0]])
     assert row_hashes(rows) == row_hashes(rows.double()) == row_hashes(-rows * -1)
     assert row_hashes(torch.tensor([[0.5, -0.0]])) == row_hashes(rows)

@@ -22,7 +22,7 @@ _CHUNK = 1000  # rows changed at a time: few enough to stay in cache
 class OwnTensors(TensorDataset):
     """Two tensors that were copied together for nobody else: what is known of them is true until they are written to.
 
-    As far as torch sees: it does not see who writes through a numpy array.
+    As far as torch sees: it does not see who writes through a numpy array or `.data`.
     """
 
     @property

@@ -144,14 +144,16 @@ def side_of(data: object) -> Side | None:
     if not isinstance(data, ImageSet | OwnTensors):
         return _describe(data)
     writes = data.writes if isinstance(data, OwnTensors) else ()  # nobody writes to an ImageSet
+    if writes is None:
+        return _describe(data)
     known = _known.get(data)
-    if writes is None or known is None or known[0] != writes:
+    if known is None or known[0] != writes:
         known = _known[data] = writes, _describe(data)
     return known[1]
 
 
 # What was learnt of data serves its next look, until it is written to.
-_known: WeakKeyDictionary[ImageSet | OwnTensors, tuple[tuple[int, ...] | None, Side | None]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[ImageSet | OwnTensors, tuple[tuple[int, ...], Side | None]] = WeakKeyDictionary()
 
 
 def _describe(data: object) -> Side | None:

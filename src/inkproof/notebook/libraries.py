@@ -10,25 +10,33 @@ from inkproof.errors import InputError
 class _Later(ModuleType):
     """Stands for a module until it is used, and without it says how to install it."""
 
-    def __getattr__(self, name: str) -> Any:
+    def _imported(self) -> ModuleType:
+        library = self.__name__.partition(".")[0]
         try:
-            module = import_module(self.__name__)
+            return import_module(self.__name__)
         except ModuleNotFoundError as error:
-            if name.startswith("__"):  # what Python itself looks for
-                raise AttributeError(name) from error
-            library = self.__name__.partition(".")[0]
             if error.name != library:
                 raise
             raise InputError(
-                f"{self.__name__}.{name} needs {library}, which is not installed: pip install 'inkproof[notebook]'"
+                f"this needs {library}, which is not installed: pip install 'inkproof[notebook]'"
             ) from error
-        return getattr(module, name)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return getattr(self._imported(), name)
+        except InputError as error:
+            if name.startswith("__"):  # what Python itself looks for
+                raise AttributeError(name) from error
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(import_module(self.__name__), name, value)
+        setattr(self._imported(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._imported(), name)
 
     def __dir__(self) -> list[str]:
-        return dir(import_module(self.__name__))
+        return dir(self._imported())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return import_module, (self.__name__,)

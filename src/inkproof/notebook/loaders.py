@@ -1,7 +1,6 @@
 """Loaders of (x, y) pairs: whatever lies in memory, or can be read into it, is trained from two tensors there."""
 
 from collections.abc import Iterator, Sequence, Sized
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ class DataLoader:
             return self._tensors
         return TorchLoader(self.dataset, batch_size=self.bs, num_workers=self._workers)
 
-    @cached_property
+    @property
     def side(self) -> Side | None:
         """What identifies the rows; None where they are not in memory or are no images."""
         side = None if self._tensors is None else side_of(self._tensors)
