@@ -5,7 +5,7 @@
 The notebook's text differs in its import line alone: lists of (x, y) pairs, batch 256, plain SGD, one metric, the
 ladder's epochs. The jobs:
 
-    linear       784-10, cross entropy, 33,600 rows in file order and 8,400 to validate on, as are those below
+    linear       784-10, cross entropy, 33,600 rows in file order and 8,400 to validate on, as are the next three
     hidden       784-30-10, cross entropy
     hidden-rmse  784-30-10, root mean squared error of the softmax, a function of the notebook's own
     conv         five stride-2 convolutions, cross entropy

@@ -136,6 +136,6 @@ class _Loader(SourceFileLoader):
 class _Bytecode(SourceFileLoader):
     """Reads a module's bytecode and compiles nothing, which would take longer than torch's library."""
 
-    def source_to_code(self, *_: object, **__: object) -> CodeType:  # type: ignore[override]
+    def source_to_code(self, *_: object, **__: object) -> CodeType:  # type: ignore[override]  # static in InspectLoader
         """Python asks for it where no bytecode fits."""
         raise ImportError(f"{self.path} has no bytecode of its present source")
