@@ -30,7 +30,8 @@ from jobs import JOBS, can_do
 TRAIN, VALID = 33_600, 8_400
 VALID_PAIR = 2_038  # of threes and sevens: as many as MNIST's test images have
 HERE = ("inkproof", "torch loop")
-PEERS = ("fastai", "lightning", "keras", "skorch", "sklearn")
+BY_MODULE = "fastai by module"  # in fastai's environment
+PEERS = ("fastai", BY_MODULE, "lightning", "keras", "skorch", "sklearn")
 FOLDER = Path(__file__).parent
 
 
@@ -98,7 +99,7 @@ def measure(pythons: dict[str, str], folder: Path, jobs: Sequence[str], rounds: 
                     row = run([python, str(FOLDER / "jobs.py"), library, job, str(folders[JOBS[job].data])])
                     found.setdefault((job, library), []).append(row)
                     print(
-                        f"{job:8} {library:12} {row['epoch']:8.3f} s an epoch, {row['process']:6.1f} s in all",
+                        f"{job:8} {library:16} {row['epoch']:8.3f} s an epoch, {row['process']:6.1f} s in all",
                         file=sys.stderr, flush=True,
                     )  # fmt: skip
     return [
@@ -135,14 +136,15 @@ def main() -> None:
     given = dict(pair.split("=", 1) for pair in options.python)
     compile_inkproof()
     pythons = dict.fromkeys(HERE, sys.executable)
-    pythons |= {peer: given.get(peer) or environment(peer) for peer in peers}
+    homes = {peer: "fastai" if peer == BY_MODULE else peer for peer in peers}
+    pythons |= {peer: given.get(home) or environment(home) for peer, home in homes.items()}
     rows = measure(pythons, options.data, jobs, options.rounds)
     print(
-        f"{'job':8} {'library':12} {'epoch s':>8} {'ratio':>6} {'process s':>9} {'ratio':>6} {'MB':>6} {'accuracy':>8}"
+        f"{'job':8} {'library':16} {'epoch s':>8} {'ratio':>6} {'process s':>9} {'ratio':>6} {'MB':>6} {'accuracy':>8}"
     )
     for row in rows:
         print(
-            f"{row['job']:8} {row['library']:12} {row['epoch']:8.3f} {row['epoch_ratio']:5.1f}x "
+            f"{row['job']:8} {row['library']:16} {row['epoch']:8.3f} {row['epoch_ratio']:5.1f}x "
             f"{row['process']:9.1f} {row['process_ratio']:5.1f}x {row['megabytes']:6.0f} "
             f"{row['accuracy']:8.2%}"
         )

@@ -5,39 +5,38 @@ It lives in memory. Weights and rows are known by a hash of their content, so th
 object or Learner they come back.
 """
 
-import hashlib
 from collections import OrderedDict
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Role = Literal["chosen on", "scored"]
 """What held-out rows are used for: to choose on while training goes on, or for a final score."""
 
 _MOST = 10_000  # weights and uses remembered; the oldest are forgotten first
-_steps: OrderedDict[str, int] = OrderedDict()
-_uses: OrderedDict[tuple[str, str, Role], set[str]] = OrderedDict()
+_steps: OrderedDict[int, int] = OrderedDict()
+_uses: OrderedDict[tuple[str, str, Role], set[int]] = OrderedDict()
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    """Hash of all parameters by name: equal for equal weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def weights_hash(model: nn.Module) -> int:
+    """Hash of all parameters by name: equal for equal weights, within this process."""
+    return hash(tuple((name, hash(_bytes_of(parameter))) for name, parameter in model.named_parameters()))
 
 
-def record_steps(model: nn.Module, steps: int, *, begun_with: str) -> None:
+def _bytes_of(parameter: Tensor) -> bytes:
+    return parameter.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def record_steps(model: nn.Module, steps: int, *, begun_with: int) -> None:
     """Note that the weights, as they are now, are the result of so many steps.
 
     Args:
         model: after them.
         steps: how many were taken.
-        begun_with: the fingerprint before the first; steps that changed nothing make no trained model.
+        begun_with: the weights' hash before the first; steps that changed nothing make no trained model.
     """
-    now = weights_fingerprint(model)
+    now = weights_hash(model)
     if now == begun_with:
         return
     _steps[now] = steps
@@ -47,10 +46,10 @@ def record_steps(model: nn.Module, steps: int, *, begun_with: str) -> None:
 
 def steps_of(model: nn.Module) -> int:
     """How many steps led to the weights as they are now; 0 where none are known."""
-    return _steps.get(weights_fingerprint(model), 0)
+    return _steps.get(weights_hash(model), 0)
 
 
-def record_use(train: str, held_out: str, role: Role, weights: str) -> int:
+def record_use(train: str, held_out: str, role: Role, weights: int) -> int:
     """Note that weights trained on some rows were used with held-out rows.
 
     Args:
@@ -58,7 +57,7 @@ def record_use(train: str, held_out: str, role: Role, weights: str) -> int:
             have other training rows each time.
         held_out: fingerprint of the held-out rows.
         role: what they were used for.
-        weights: fingerprint of the weights.
+        weights: hash of the weights.
 
     Returns:
         How many different weights were used with these rows in this role, these included.

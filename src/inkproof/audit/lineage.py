@@ -31,14 +31,14 @@ class Use:
     times: int
 
 
-def check_use(train: Side | None, held_out: Side | None, role: Role, weights: str) -> list[Finding]:
+def check_use(train: Side | None, held_out: Side | None, role: Role, weights: int) -> list[Finding]:
     """Write a use of held-out rows into the ledger, and look at what it says of them.
 
     Args:
         train: the rows that the weights were trained on; nothing is said where they are not known.
         held_out: the rows that are used.
         role: what for.
-        weights: fingerprint of the weights.
+        weights: hash of the weights.
     """
     if train is None or held_out is None:
         return []

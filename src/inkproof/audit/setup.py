@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inkproof.audit.catalogue import Seen, declare, explain, look
 from inkproof.audit.findings import Finding
 from inkproof.audit.functions import PROBE_ROWS, Functions, ideal_outputs, value_of
-from inkproof.audit.ledger import Role, weights_fingerprint
+from inkproof.audit.ledger import Role, weights_hash
 from inkproof.audit.lineage import check_use
 from inkproof.audit.model import Trainee
 from inkproof.audit.progress import check_history
@@ -98,7 +98,7 @@ class Inspection:
         self._labels = labels
         self._outputs = outputs
         self._loss_name = loss_name
-        self.begun_with = weights_fingerprint(setup.model)
+        self.begun_with = weights_hash(setup.model)
         self._first_loss = self._loss_of(outputs)
 
     def before(self) -> list[Finding]:
@@ -167,7 +167,7 @@ class Inspection:
         return self._used(side, "scored")
 
     def _used(self, side: Side | None, role: Role) -> list[Finding]:
-        return check_use(self._train, side, role, weights_fingerprint(self._setup.model))
+        return check_use(self._train, side, role, weights_hash(self._setup.model))
 
     @property
     def _class_indices(self) -> Int64[Tensor, " n"] | None:

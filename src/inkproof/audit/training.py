@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inkproof.audit.catalogue import Seen, check, declare
 from inkproof.audit.findings import Finding
-from inkproof.audit.ledger import weights_fingerprint
+from inkproof.audit.ledger import weights_hash
 from inkproof.steps import evaluating
 
 _NOT_FINITE = declare(
@@ -30,7 +30,7 @@ _REMEDY = "Look whether the optimiser has this model's parameters, and whether i
 
 def weights_never_moved(outcome: "Outcome") -> Iterator[Seen]:
     """Steps were taken and no weight has changed: nothing was learnt."""
-    if outcome.steps and weights_fingerprint(outcome.model) == outcome.begun_with:
+    if outcome.steps and weights_hash(outcome.model) == outcome.begun_with:
         yield never_moved(outcome.steps)
 
 
@@ -84,7 +84,7 @@ class Outcome:
 
     Args:
         model: after its last epoch.
-        begun_with: the fingerprint of its weights before the first step.
+        begun_with: the hash of its weights before the first step.
         first_loss: of these rows, before the first step; None where the loss could not be taken.
         last_loss: likewise, after the last.
         steps: how many were taken.
@@ -94,7 +94,7 @@ class Outcome:
     """
 
     model: nn.Module
-    begun_with: str
+    begun_with: int
     first_loss: float | None
     last_loss: float | None
     steps: int

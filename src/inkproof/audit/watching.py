@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from inkproof.audit.catalogue import Check, Seen, declare, explain, look
 from inkproof.audit.findings import Finding, OnFinding, act_on
-from inkproof.audit.ledger import record_steps, weights_fingerprint
+from inkproof.audit.ledger import record_steps, weights_hash
 from inkproof.audit.reading import Reading
 from inkproof.audit.setup import Inspection, Setup
 from inkproof.audit.sides import Sides, side_of
@@ -114,7 +114,7 @@ class Watched:
         self._on_finding, self._allow = on_finding, allow
         self._scheduler = scheduler
         self._rates: list[float] = []  # as they changed, from step to step
-        self._begun_with = weights_fingerprint(model)
+        self._begun_with = weights_hash(model)
         self._counted = next((one for one in model.parameters() if one.requires_grad), None)
         self._waiting: set[int] = set()  # parameters whose first gradient since the last step has not come
         self._handles: list[Any] = []
@@ -146,7 +146,7 @@ class Watched:
             return
         self._check_schedule()
         record_steps(self._model, self.steps, begun_with=self._begun_with)
-        if weights_fingerprint(self._model) == self._begun_with:
+        if weights_hash(self._model) == self._begun_with:
             self._act([explain("weights-never-moved").found(never_moved(self.steps))])
 
     def _look_before(
