@@ -452,13 +452,13 @@ class Learner:
         own = {
             "model": self.model.state_dict(),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-            "streams": self._streams.state_dict(),
             "best": self._best,
             "taken": self._taken,
             "difficulty": None if self._difficulties is None else self._difficulties.difficulty,
         }
-        # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
-        return copy.deepcopy(own) | {"history": self.history.as_dicts()}
+        # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time. The
+        # streams give copies.
+        return copy.deepcopy(own) | {"streams": self._streams.state_dict(), "history": self.history.as_dicts()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave."""

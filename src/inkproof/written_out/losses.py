@@ -111,10 +111,16 @@ def _binary_cross_entropy(
     outputs: Float[Tensor, "*nets k n"], targets: Shaped[Tensor, "..."]
 ) -> tuple[Tensor, Float[Tensor, "*nets k n"]]:
     """n times its gradient is the probability minus the target, over k."""
-    _require(targets, (outputs.shape[-1], outputs.shape[-2]), outputs.dtype)
-    wanted = targets.T.expand_as(outputs)
-    loss = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none").mean(dim=(-2, -1))
-    return loss, (outputs.sigmoid() - wanted).div_(outputs.shape[-2])
+    width, count = outputs.shape[-2:]
+    _require(targets, (count, width), outputs.dtype)
+    wanted = targets.T
+    if outputs.ndim == 2:
+        loss = F.binary_cross_entropy_with_logits(outputs, wanted)
+    else:
+        each = F.binary_cross_entropy_with_logits(outputs, wanted.expand_as(outputs), reduction="none")
+        loss = each.mean(dim=(-2, -1))
+    gradient = outputs.sigmoid().sub_(wanted)
+    return loss, gradient if width == 1 else gradient.div_(width)
 
 
 def _rmse_softmax(
