@@ -67,17 +67,21 @@ with 2,038. Each library runs in an environment and in processes of its own, in 
 medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the arrays,
 trains and ends.
 
+`fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`; `fastai by module`
+imports no more of it than a job needs, which takes 2 to 3 s less. A [notebook](fastai.md#what-differs) is measured
+too.
+
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
 convolutions, and 4 times by the process. The machine has faster and slower hours; while it is slow the ratios are
-lower, since products and memory slow down more than other libraries' Python does. Of the medians of three rounds or
-more on 29 November, by the epoch 784-10, 784-1 and the convolutions are above the line in each, 784-30-10 in all but
-the one below (6.4; 8.1 to 9.8 in those before it). By the process 784-10 is above its line, 784-30-10 at it or above
-(4.0 to 5.9), and so are all five together (4.0 to 4.1; {together:.1f} here); the convolutions lie around it (3.4 to
-4.1), and 784-1 (3.6 to 4.2): most of its process is the import of torch, which fastai imports too. The deep net lies
-far below (2.8 to 3.1): its step is products that both make, at most of what the processor has.
+lower, since products and memory slow down more than other libraries' Python does. Of four runs of three rounds and more
+on 29 November all are above these lines, by the epoch (784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the
+convolutions 3.6 to 4.5) and by the process (784-10 7.8 to 9.5, 784-30-10 6.2 to 6.5, 784-1 4.7 to 5.7, the convolutions
+4.3 and 4.4; all five together {together:.1f} here), but for the process of the deep net: 3.5, 3.6, 3.8 and 4.1. Its step is
+products that both make, at most of what the processor has.
 
-fastai is asked here for no more of itself than a job needs. As its notebooks import it, all of `fastai.vision.all`, it
-takes 2 to 3 s more: [the notebook's table](fastai.md#what-differs).
+Against fastai by module the same runs, and a dozen of the days before, gave by the process 5.6 to 8.5 (784-10), 4.0 to
+5.9 (784-30-10), 3.5 to 4.2 (784-1), 3.2 to 4.1 (the convolutions) and 2.8 to 3.4 (the deep net); by the epoch two
+of them were below the line for 784-30-10, at 6.4 and 7.9.
 """
 GROWTH = """## How cost grows
 
