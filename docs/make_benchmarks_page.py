@@ -67,17 +67,17 @@ with 2,038. Each library runs in an environment and in processes of its own, in 
 medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the arrays,
 trains and ends.
 
-`fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`; `fastai by module`
-imports no more of it than a job needs, which takes 2 to 3 s less. A [notebook](fastai.md#what-differs) is measured
-too.
+`fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`;
+`fastai by module` imports no more of it than a job needs, which takes 2 to 3 s less. A whole
+[notebook](fastai.md#what-differs) is measured too.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
 convolutions, and 4 times by the process. The machine has faster and slower hours; while it is slow the ratios are
 lower, since products and memory slow down more than other libraries' Python does. Of four runs of three rounds and more
 on 29 November all are above these lines, by the epoch (784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the
 convolutions 3.6 to 4.5) and by the process (784-10 7.8 to 9.5, 784-30-10 6.2 to 6.5, 784-1 4.7 to 5.7, the convolutions
-4.3 and 4.4; all five together {together:.1f} here), but for the process of the deep net: 3.5, 3.6, 3.8 and 4.1. Its step is
-products that both make, at most of what the processor has.
+4.3 and 4.4; all five together {together:.1f} here), but for the process of the deep net: 3.5, 3.6, 3.8 and 4.1. Its
+step is products that both make, at most of what the processor has.
 
 Against fastai by module the same runs, and a dozen of the days before, gave by the process 5.6 to 8.5 (784-10), 4.0 to
 5.9 (784-30-10), 3.5 to 4.2 (784-1), 3.2 to 4.1 (the convolutions) and 2.8 to 3.4 (the deep net); by the epoch two
