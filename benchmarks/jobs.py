@@ -142,7 +142,7 @@ def in_fastai(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterat
 
 
 def in_fastai_by_module(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
-    """No more of it imported than a job needs, which takes 2 to 3 seconds less."""
+    """No more of it imported than a job needs, which takes 2 to 3 seconds less of import."""
     import fastai.callback.progress  # noqa: F401  # it gives Learner its no_bar
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader

@@ -2,7 +2,8 @@
 
     python benchmarks/peers.py --data DIR [--rounds 3] [--peers fastai,sklearn] [--jobs conv] [--json FILE]
 
-Each peer runs in an environment of its own, made at the first call from benchmarks/requirements/ (fastai's takes 5 GB);
+fastai comes twice, imported as its notebooks do and, "fastai by module", with no more of it than a job needs. Each peer
+runs in an environment of its own, made at the first call from benchmarks/requirements/ (fastai's takes 5 GB);
 `--python fastai=ENV/bin/python` takes one that is there. In every round each library does each job of `jobs.py` once,
 in a process of its own, in turn; figures are medians over rounds, ratios are taken within each round and their median
 is printed. Ten digits are 33,600 rows of MNIST's training images (IDX files in DIR) with 8,400 to validate on after
@@ -125,15 +126,21 @@ def main() -> None:
     parser.add_argument("--machine", help="how the machine is named in what is written")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    jobs = [job for job in options.jobs.split(",") if job]
-    peers = [peer for peer in options.peers.split(",") if peer]
+    jobs, peers = (
+        [name.strip() for name in names.split(",") if name.strip()] for names in (options.jobs, options.peers)
+    )
     if options.data is None:
         parser.error("--data is needed: the directory of MNIST's IDX files")
     if unknown := set(peers) - set(PEERS):
         parser.error(f"no peer is called {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
     if unknown := set(jobs) - set(JOBS):
         parser.error(f"no job is called {', '.join(sorted(unknown))}; known: {', '.join(JOBS)}")
-    given = dict(pair.split("=", 1) for pair in options.python)
+    given = dict(pair.partition("=")[::2] for pair in options.python)
+    if not all(given.values()):
+        parser.error("--python takes NAME=PYTHON")
+    environments = [peer for peer in PEERS if peer != BY_MODULE]
+    if unknown := set(given) - set(environments):
+        parser.error(f"no environment is called {', '.join(sorted(unknown))}; known: {', '.join(environments)}")
     compile_inkproof()
     pythons = dict.fromkeys(HERE, sys.executable)
     homes = {peer: "fastai" if peer == BY_MODULE else peer for peer in peers}
