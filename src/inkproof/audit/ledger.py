@@ -16,7 +16,7 @@ Role = Literal["chosen on", "scored"]
 
 _MOST = 10_000  # weights and uses remembered; the oldest are forgotten first
 _steps: OrderedDict[int, int] = OrderedDict()
-_uses: OrderedDict[tuple[str, str, Role], set[int]] = OrderedDict()
+_uses: OrderedDict[tuple[int, int, Role], set[int]] = OrderedDict()
 
 
 def weights_hash(model: nn.Module) -> int:
@@ -49,13 +49,13 @@ def steps_of(model: nn.Module) -> int:
     return _steps.get(weights_hash(model), 0)
 
 
-def record_use(train: str, held_out: str, role: Role, weights: int) -> int:
+def record_use(train: int, held_out: int, role: Role, weights: int) -> int:
     """Note that weights trained on some rows were used with held-out rows.
 
     Args:
-        train: fingerprint of the training rows. Rows that are held out in one fold and trained on in the next
+        train: hash of the training rows. Rows that are held out in one fold and trained on in the next
             have other training rows each time.
-        held_out: fingerprint of the held-out rows.
+        held_out: hash of the held-out rows.
         role: what they were used for.
         weights: hash of the weights.
 
@@ -69,7 +69,7 @@ def record_use(train: str, held_out: str, role: Role, weights: int) -> int:
     return len(seen)
 
 
-def uses_of(train: str, held_out: str, role: Role) -> int:
+def uses_of(train: int, held_out: int, role: Role) -> int:
     """How many different weights, trained on these rows, were used with these held-out rows in this role."""
     return len(_uses.get((train, held_out, role), ()))
 

@@ -42,7 +42,7 @@ def check_use(train: Side | None, held_out: Side | None, role: Role, weights: in
     """
     if train is None or held_out is None:
         return []
-    times = record_use(train.fingerprint, held_out.fingerprint, role, weights)
+    times = record_use(train.rows_hash, held_out.rows_hash, role, weights)
     return look("lineage", Use(train, held_out, role, times))
 
 
@@ -58,7 +58,7 @@ def check_use(train: Side | None, held_out: Side | None, role: Role, weights: in
 def test_used_for_choice(use: Use) -> Iterator[Seen]:
     """The rows of the final score were also validated on: what was chosen by them looks better on them than it is."""
     other: Role = "scored" if use.role == "chosen on" else "chosen on"
-    if uses_of(use.train.fingerprint, use.held_out.fingerprint, other):
+    if uses_of(use.train.rows_hash, use.held_out.rows_hash, other):
         before, now = ("a final score", "validation") if use.role == "chosen on" else ("validation", "a final score")
         yield Seen(
             f"the same {len(use.held_out):,} images were used for {before} before, and now for {now}.",

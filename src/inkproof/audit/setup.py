@@ -161,8 +161,8 @@ class Inspection:
 
     def scored(self, side: Side | None) -> list[Finding]:
         """What the ledger says of labelled rows, neither trained nor validated on, that the model is scored on."""
-        known = {one.fingerprint for one in (self._train, self._valid) if one is not None}
-        if side is None or side.labels is None or side.fingerprint in known:
+        known = {one.rows_hash for one in (self._train, self._valid) if one is not None}
+        if side is None or side.labels is None or side.rows_hash in known:
             return []
         return self._used(side, "scored")
 

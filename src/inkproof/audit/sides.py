@@ -1,6 +1,5 @@
 """What is known of one side of a split, in whatever form it came: its rows, what identifies them, their labels."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -92,9 +91,9 @@ class Side:
         return math.isfinite(self.largest)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def rows_hash(self) -> int:
         """Hash of all rows, in this process: equal for equal rows in the same order, whatever their labels."""
-        return hashlib.blake2b(repr(self.shape).encode() + self.hashes.tobytes(), digest_size=16).hexdigest()
+        return hash((self.shape, self.hashes.tobytes()))
 
     @property
     def sample_labels(self) -> Int64[np.ndarray, " k"] | None:
