@@ -4,8 +4,11 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for their numb
 `TensorBatches` gives the same to pairs that lie in memory, `LoaderBatches` to what a torch loader reads.
 """
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -31,6 +34,9 @@ BYTE = 1 / 255
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _TOGETHER = 2**20  # bytes of images gathered by one call, of several small batches
 _SHARE_OF_FREE_MEMORY = 0.5
+_MOST_TO_COPY = 2**26  # bytes of images: a copy takes memory, and a millisecond a megabyte
+_BLANK = 1 / 16  # of the pixels: with fewer, a few epochs win less without them than the copy takes
+_VECTOR = 16  # float32 numbers in the longest vectors there are: rows of so many begin where vectors do
 _SAMPLE = 128  # rows that show what a model's outputs are
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
@@ -82,6 +88,7 @@ class Batches:
         self.shuffle = shuffle
         self.augment = augment
         self.generator = generator
+        self._shape: tuple[int, ...] = images.shape
         labels = np.zeros(len(images), dtype=np.int64) if images.labels is None else images.labels
         self._labels = torch.from_numpy(labels.copy()).to(device)
         self._pixels = _pixels_on(images, device)
@@ -93,7 +100,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
         for positions, pixels, labels in self._pixel_batches():
-            inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self.images.shape)
+            inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self._shape)
             if self.augment is not None:
                 assert self.generator is not None, "an augmentation needs a stream to draw from"
                 inputs = self.augment(inputs, self.generator)
@@ -113,10 +120,10 @@ class Batches:
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
         if not as_float:
-            yield from ((pixels.view(-1, *self.images.shape), labels) for _, pixels, labels in self._pixel_batches())
+            yield from ((pixels.view(-1, *self._shape), labels) for _, pixels, labels in self._pixel_batches())
             return
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
-        memory = torch.empty(largest, *self.images.shape, dtype=torch.float32, device=self.device)
+        memory = torch.empty(largest, *self._shape, dtype=torch.float32, device=self.device)
         flat = memory.flatten(1)
         for _, pixels, labels in self._pixel_batches():
             if (count := pixels.shape[0]) == largest:  # all but the last, and len() takes as long as an operation
@@ -125,6 +132,28 @@ class Batches:
             else:
                 flat[:count].copy_(pixels)
                 yield memory[:count], labels
+
+    @cached_property
+    def inked(self) -> "Inked | None":
+        """The same batches of a copy of the images, without pixels that are blank in all; None where few are blank.
+
+        None too where images are altered, lie on a GPU or are too many to be copied.
+        """
+        pixels = self._pixels.shape[1]
+        altered = self.augment is not None or self.difficulties is not None
+        if altered or self.device.type != "cpu" or len(self.images) * pixels > _MOST_TO_COPY:
+            return None
+        rows = self.images.pixels.reshape(-1, pixels)
+        places = np.flatnonzero(np.bitwise_or.reduce(rows, axis=0))
+        width = -(-(len(places) + 1) // _VECTOR) * _VECTOR
+        if width > (1 - _BLANK) * pixels:
+            return None
+        kept = np.zeros((len(rows), width), np.uint8)
+        kept[:, : len(places)] = rows.take(places, axis=1)
+        kept[:, -1] = 255
+        batches = copy.copy(self)
+        batches._pixels, batches._rows, batches._shape = torch.from_numpy(kept), None, (width,)
+        return Inked(batches, torch.from_numpy(places), width)
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         if self.difficulties is not None:
@@ -161,6 +190,22 @@ class Batches:
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
+
+
+@dataclass(frozen=True)
+class Inked:
+    """Batches without pixels that are blank in all of their images.
+
+    Args:
+        batches: their images are rows: pixels with ink, as many zeros as fill the last vector, and a byte of 255, whose
+            weight is a bias.
+        places: which pixels are left.
+        width: of the rows.
+    """
+
+    batches: Batches
+    places: Int64[Tensor, " places"]
+    width: int
 
 
 def in_own_unit(

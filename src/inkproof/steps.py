@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from inkproof.batches import BatchSource, LoaderBatches, in_own_unit
+from inkproof.batches import Batches, BatchSource, LoaderBatches, in_own_unit
 from inkproof.captured import CapturedStep
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
@@ -21,15 +21,22 @@ from inkproof.runtime import Precision
 from inkproof.written_out import (
     ConvolutionalStep,
     LinearStep,
+    NarrowedStep,
     WrittenOut,
     are_far_from_overflow,
+    can_be_narrowed,
+    narrowed,
     quick_forward,
     quickest,
 )
 
 
 class BrokenPass(Exception):
-    """A number came near the end of what float32 holds in a pass whose steps were looked at together."""
+    """A pass that must be taken again, step by step.
+
+    A number came near the end of what float32 holds in a pass whose steps were looked at together, or autograd must
+    take a batch whose blank pixels were left out.
+    """
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,33 @@ class StepPlan:
             if isinstance(batches, LoaderBatches):
                 yield self, batches
                 return
-            taken, unit = in_own_unit(batches, as_float=isinstance(self.written_out, LinearStep))
+            taken, unit, form = self._form(batches, again=losses is not None)
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
-            with looking, quickest(self.written_out, unit=unit) as step:
+            with looking, form as step:
                 yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
+
+    def _form(
+        self, batches: BatchSource, *, again: bool
+    ) -> tuple[Iterable[tuple[Tensor, Tensor]], float, AbstractContextManager[WrittenOut]]:
+        """The batches of a pass, what their inputs are to be multiplied by, and the form of the step that takes them.
+
+        Args:
+            batches: with all of their pixels.
+            again: the pass can be taken again.
+        """
+        step = self.written_out
+        assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
+        if not isinstance(step, LinearStep):
+            taken, unit = in_own_unit(batches, as_float=False)
+            return taken, unit, quickest(step, unit=unit)
+        if again and isinstance(batches, Batches) and can_be_narrowed(step, math.prod(batches.images.shape)):
+            inked = batches.inked
+            if inked is not None:
+                taken, unit = in_own_unit(inked.batches)
+                return taken, unit, narrowed(step, places=inked.places, width=inked.width, unit=unit)
+        taken, unit = in_own_unit(batches)
+        return taken, unit, quickest(step, unit=unit)
 
 
 @contextmanager
@@ -131,6 +160,8 @@ def train_step(
         done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
+        if isinstance(plan.written_out, NarrowedStep):
+            raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -17,6 +17,7 @@ from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
+from inkproof.written_out.narrowed import NarrowedStep, can_be_narrowed, narrowed
 from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
 from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
 from inkproof.written_out.overflow import are_far_from_overflow
@@ -26,16 +27,19 @@ __all__ = [
     "ConvolutionalStep",
     "LinearStep",
     "LossGradient",
+    "NarrowedStep",
     "OneHiddenStep",
     "OneLayerStep",
     "WrittenOut",
     "are_far_from_overflow",
+    "can_be_narrowed",
+    "narrowed",
     "quick_forward",
     "quickest",
     "write_out",
 ]
 
-WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | ConvolutionalStep
+WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | NarrowedStep | ConvolutionalStep
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> LinearStep | ConvolutionalStep | None:

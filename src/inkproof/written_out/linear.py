@@ -45,6 +45,7 @@ class LinearStep:
 
     Attributes:
         layers, optimizer, loss_gradient, flatten, unit: as given.
+        threads: the context for all that is computed above the first layer, whose inputs are many.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class LinearStep:
         weights, columns = self._weights[1:], self._columns[1:]
         self._upper = [(weight, weight.T, column) for weight, column in zip(weights, columns, strict=True)]
         small = all(weight.numel() <= SMALL for weight in weights)
-        self._threads = one_thread if small else nullcontext  # for all but the first layer, whose inputs are many
+        self.threads = one_thread if small else nullcontext
 
     @torch.inference_mode()
     def step(
@@ -93,7 +94,7 @@ class LinearStep:
         outputs = _layer(self._weights[0], self._columns[0], flat.T, unit=self.unit)
         entering = [outputs.sum()] if check_finite and self.unit == 1 else []
         hidden: list[Tensor] = []  # behind each ReLU
-        with self._threads():
+        with self.threads():
             for weight, _, column in self._upper:
                 hidden.append(outputs.relu_())
                 outputs = _layer(weight, column, hidden[-1])
