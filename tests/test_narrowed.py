@@ -1,4 +1,4 @@
-"""Pixels that are blank in all images: left out of a wide net's products, and nobody can tell from what is learnt."""
+"""Pixels that are blank in all images: left out of products, and nobody can tell from what is learnt."""
 
 import contextlib
 import copy
@@ -18,10 +18,10 @@ from inkproof.batches import BYTE, Batches, Inked
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import BrokenPass, StepPlan, train_step
-from inkproof.written_out import LinearStep, NarrowedStep, can_be_narrowed, narrowed, write_out
+from inkproof.written_out import DeepStep, LinearStep, can_be_narrowed, narrowed, quickest, write_out
 
 CPU = torch.device("cpu")
-INK, WIDTH = 90, 96  # pixels of (12, 12) images that are not always blank; rows without the others
+INK = 90  # pixels of 12×12 images that are not always blank
 
 
 def images(count: int = 50, ink: int = INK) -> ImageSet:
@@ -49,7 +49,7 @@ def bordered(split: Split) -> list[ImageSet]:
 
 
 @settings(deadline=None)
-@given(ink=st.integers(1, 118), count=st.integers(2, 40), subset=st.booleans(), shuffled=st.booleans())
+@given(ink=st.integers(1, 127), count=st.integers(2, 40), subset=st.booleans(), shuffled=st.booleans())
 def test_rows_hold_the_pixels_with_ink_then_zeros_then_one(ink: int, count: int, subset: bool, shuffled: bool) -> None:
     whole = images(count, ink)
     some = whole.subset(np.arange(count - 1, count // 2 - 1, -1)) if subset else whole
@@ -59,15 +59,12 @@ def test_rows_hold_the_pixels_with_ink_then_zeros_then_one(ink: int, count: int,
 
     fewer = batches().inked
     assert fewer is not None
-    assert fewer.width % 16 == 0
     assert len(fewer.places) == ink
+    assert fewer.width == (ink // 16 + 1) * 16
     assert len(fewer.batches) == len(batches())
     for (all_pixels, labels), (rows, same) in zip(batches(), fewer.batches.in_bytes(), strict=True):
         assert torch.equal(labels, same)
-        assert rows.shape == (len(labels), fewer.width)
-        torch.testing.assert_close(rows[:, :ink] * BYTE, all_pixels.flatten(1)[:, fewer.places])
-        assert not rows[:, ink:-1].any()
-        assert (rows[:, -1] * BYTE == 1).all()
+        torch.testing.assert_close(rows * BYTE, all_pixels.flatten(1)[:, fewer.places])
         blank = torch.ones(144, dtype=torch.bool)
         blank[fewer.places] = False
         assert not all_pixels.flatten(1)[:, blank].any()
@@ -76,8 +73,8 @@ def test_rows_hold_the_pixels_with_ink_then_zeros_then_one(ink: int, count: int,
 def test_nothing_is_left_out_where_that_would_not_pay_or_images_are_altered(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator()
     assert inked(images()) is not None
-    assert inked(images(ink=127)) is not None  # 128 of 144
-    assert inked(images(ink=128)) is None  # 144: with the bias's input
+    assert inked(images(ink=127)) is not None
+    assert inked(images(ink=128)) is None  # with the one that is as many vectors as all 144
     assert inked(images(), augment=Deformation(), generator=generator) is None
     assert inked(images(), shuffle=generator, hard_examples=HardExamples(0.3)) is None
     on_gpu = Batches(images(), batch_size=8, device=CPU)
@@ -99,44 +96,41 @@ def test_a_copy_is_made_once() -> None:
 @pytest.mark.parametrize(
     ("model", "can"),
     [
-        (net(144, 65, 3), True),
-        (net(144, 80, 20, 3), True),
-        (net(144, 64, 3), False),  # not wide
-        (net(144, 80), False),  # one layer
-        (net(143, 80, 3), False),  # of other images
-        (net(144, 80, 3).double(), False),
-        (without_bias(net(144, 80, 3)), False),
+        (net(144, 3), True),
+        (net(144, 30, 3), True),
+        (net(143, 30, 3), False),  # of other images
         (sharing_weights(net(144, 144, 144)), False),
-        (net(144, 80, 3)[1:], False),  # images would not be flattened: autograd's to refuse
+        (without_bias(net(144, 30, 3)), False),
+        (net(144, 30, 3)[1:], False),  # images would not be flattened: autograd's to refuse
     ],
 )
-def test_wide_nets_over_flattened_images_can_be_narrowed(model: nn.Module, can: bool) -> None:
+def test_nets_over_flattened_images_can_be_narrowed(model: nn.Module, can: bool) -> None:
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
     assert isinstance(step, LinearStep)
-    assert can_be_narrowed(step, 144) == can
+    assert can_be_narrowed(step, (1, 12, 12)) == can
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("loss", ["classes", "binary"])
+@pytest.mark.parametrize("hidden", [[], [30], [80, 20]])
+@pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
-@pytest.mark.usefixtures("two_threads")
-def test_what_is_learnt_is_what_autograd_learns_from_all_pixels(loss: str, leave: Any, threads: int) -> None:
-    torch.set_num_threads(threads)
-    model = net(144, 80, 20, 3 if loss == "classes" else 1)
+def test_what_is_learnt_is_what_autograd_learns_from_all_pixels(hidden: list[int], binary: bool, leave: Any) -> None:
+    head = heads.Head("binary", 2) if binary else heads.Head("classes", 3)
+    model, objective = net(144, *hidden, head.outputs), Objective(head, head.loss)
     reference, untouched = copy.deepcopy(model), copy.deepcopy(model)
-    head = heads.Head("classes", 3) if loss == "classes" else heads.Head("binary", 2)
     optimizer, same = plain(model.parameters()), plain(reference.parameters())
-    step = write_out(model, head.loss, optimizer)
+    given = images()
+    if binary:
+        assert given.labels is not None
+        given = ImageSet(given.pixels, given.labels % 2)
+    step, fewer, losses = write_out(model, head.loss, optimizer), inked(given), []
     assert isinstance(step, LinearStep)
-    whole = images()
-    given = ImageSet(whole.pixels, whole.labels % 2) if loss == "binary" else whole
-    fewer = inked(given)
     assert fewer is not None
-    objective, losses = Objective(head, head.loss), []
     with (
         contextlib.suppress(KeyboardInterrupt),
-        narrowed(step, places=fewer.places, width=fewer.width, unit=BYTE) as now,
+        narrowed(step, fewer.places, fewer.width) as narrow,
+        quickest(narrow, unit=BYTE) as now,
     ):
+        plan = StepPlan(written_out=now, unit=BYTE)
         for lr, (pixels, labels), (rows, _) in zip(
             torch.linspace(0.1, 0.4, 7).tolist(),
             Batches(given, batch_size=8, device=CPU),
@@ -144,10 +138,7 @@ def test_what_is_learnt_is_what_autograd_learns_from_all_pixels(loss: str, leave
             strict=True,
         ):
             optimizer.param_groups[0]["lr"] = same.param_groups[0]["lr"] = lr
-            own = train_step(
-                model, objective, optimizer, rows, labels, precision="float32", check_finite=False,
-                plan=StepPlan(written_out=now, unit=BYTE),
-            )  # fmt: skip
+            own = train_step(model, objective, optimizer, rows, labels, precision="float32", plan=plan)
             losses.append((own, train_step(reference, objective, same, pixels, labels, precision="float32")))
         if leave is not None:
             raise leave
@@ -160,19 +151,18 @@ def test_what_is_learnt_is_what_autograd_learns_from_all_pixels(loss: str, leave
     assert not torch.equal(model[1].weight, untouched[1].weight)
 
 
-def test_targets_that_are_autograds_to_judge_end_the_pass_that_lacks_pixels() -> None:
-    model, fewer = net(144, 80, 3), inked(images())
+def test_a_batch_that_is_autograds_to_judge_ends_the_pass_that_lacks_pixels() -> None:
+    model, fewer = net(144, 30, 3), inked(images())
     optimizer = plain(model.parameters())
     step = write_out(model, F.cross_entropy, optimizer)
     assert isinstance(step, LinearStep)
     assert fewer is not None
     objective, left_out = Objective(heads.Head("classes", 3), F.cross_entropy), torch.full((8,), -100)
     rows, _ = next(iter(fewer.batches.in_bytes()))
-    with narrowed(step, places=fewer.places, width=fewer.width, unit=BYTE) as now, pytest.raises(BrokenPass):
-        train_step(
-            model, objective, optimizer, rows, left_out, precision="float32", check_finite=False,
-            plan=StepPlan(written_out=now, unit=BYTE),
-        )  # fmt: skip
+    with narrowed(step, fewer.places, fewer.width) as narrow:
+        plan = StepPlan(written_out=narrow, unit=BYTE, lacks_pixels=True)
+        with pytest.raises(BrokenPass):
+            train_step(model, objective, optimizer, rows, left_out, precision="float32", plan=plan)
 
 
 # -- a training --------------------------------------------------------------------------------------------------------
@@ -184,28 +174,32 @@ def learner(split: Split, **options: Any) -> Learner:
 
 
 @pytest.fixture
-def rows_taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each narrowed step took."""
-    taken, step = [], NarrowedStep.step
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Shapes of what steps took: rows, and their width."""
+    shapes, step = [], DeepStep.step
 
-    def counted(self: NarrowedStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
-        taken.append(len(inputs))
+    def noted(self: DeepStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+        shapes.append(tuple(inputs.flatten(1).shape))
         return step(self, inputs, *given, **named)
 
-    monkeypatch.setattr(NarrowedStep, "step", counted)
-    return taken
+    monkeypatch.setattr(DeepStep, "step", noted)
+    return shapes
+
+
+NARROW, WHOLE = [(64, 64)] * 4 + [(44, 64)], [(64, 144)] * 4 + [(44, 144)]  # an epoch
 
 
 def test_a_training_without_blank_pixels_is_that_with_all_of_them(
-    few_digits: Split, monkeypatch: pytest.MonkeyPatch, rows_taken: list[int]
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch, taken: list[tuple[int, int]]
 ) -> None:
     narrow = learner(few_digits)
     narrow.fit(3, lr=0.1, verbose=False)
-    assert sum(rows_taken) == 3 * 300
+    assert taken == NARROW * 3
+    taken.clear()
     monkeypatch.setattr(batches, "_MOST_TO_COPY", 0)
     whole = learner(few_digits)
     whole.fit(3, lr=0.1, verbose=False)
-    assert sum(rows_taken) == 3 * 300
+    assert taken == WHOLE * 3
     for own, wanted in zip(narrow.history, whole.history, strict=True):
         assert own.metrics == wanted.metrics
         assert own.train_loss == pytest.approx(wanted.train_loss, rel=1e-4)
@@ -213,15 +207,15 @@ def test_a_training_without_blank_pixels_is_that_with_all_of_them(
 
 
 def test_a_pass_that_breaks_is_taken_again_with_all_pixels_and_names_its_step(
-    few_digits: Split, rows_taken: list[int]
+    few_digits: Split, taken: list[tuple[int, int]]
 ) -> None:
     breaking = learner(few_digits)
     schedule = lambda step, steps: float("inf") if step == 2 else 0.1  # noqa: E731
     with pytest.raises(NotFinite, match="step 3, before the update"):
         list(breaking.epochs(1, schedule))
-    assert sum(rows_taken) == 300
+    assert taken == NARROW + WHOLE[:4]
 
 
-def test_where_each_step_is_looked_at_all_pixels_are_taken(few_digits: Split, rows_taken: list[int]) -> None:
+def test_where_each_step_is_looked_at_all_pixels_are_taken(few_digits: Split, taken: list[tuple[int, int]]) -> None:
     learner(few_digits, allow=["not-finite"]).fit(1, lr=0.1, verbose=False)
-    assert not rows_taken
+    assert taken == WHOLE

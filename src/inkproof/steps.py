@@ -21,7 +21,6 @@ from inkproof.runtime import Precision
 from inkproof.written_out import (
     ConvolutionalStep,
     LinearStep,
-    NarrowedStep,
     WrittenOut,
     are_far_from_overflow,
     can_be_narrowed,
@@ -50,6 +49,7 @@ class StepPlan:
         watch: told outputs and labels of each batch.
         unit: what the step without autograd multiplies inputs by: batches of bytes are scaled in its products.
         looks_together: numbers are looked at after the last step, and not those of each before its update.
+        lacks_pixels: inputs lack pixels that are blank in all images: autograd cannot take them.
     """
 
     written_out: WrittenOut | None = None
@@ -58,6 +58,7 @@ class StepPlan:
     watch: Callable[[Tensor, Tensor], None] | None = None
     unit: float = 1.0
     looks_together: bool = False
+    lacks_pixels: bool = False
 
     @contextmanager
     def quickest(
@@ -84,33 +85,26 @@ class StepPlan:
             if isinstance(batches, LoaderBatches):
                 yield self, batches
                 return
-            taken, unit, form = self._form(batches, again=losses is not None)
+            form: AbstractContextManager[LinearStep | ConvolutionalStep] = nullcontext(self.written_out)
+            fewer = None if losses is None else _without_blank_pixels(self.written_out, batches)
+            if fewer is not None:
+                batches, form = fewer
+            taken, unit = in_own_unit(batches, as_float=isinstance(self.written_out, LinearStep))
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
+            plan = replace(self, unit=unit, looks_together=losses is not None, lacks_pixels=fewer is not None)
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
-            with looking, form as step:
-                yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
+            with looking, form as step, quickest(step, unit=unit) as now:
+                yield replace(plan, written_out=now), taken
 
-    def _form(
-        self, batches: BatchSource, *, again: bool
-    ) -> tuple[Iterable[tuple[Tensor, Tensor]], float, AbstractContextManager[WrittenOut]]:
-        """The batches of a pass, what their inputs are to be multiplied by, and the form of the step that takes them.
 
-        Args:
-            batches: with all of their pixels.
-            again: the pass can be taken again.
-        """
-        step = self.written_out
-        assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
-        if not isinstance(step, LinearStep):
-            taken, unit = in_own_unit(batches, as_float=False)
-            return taken, unit, quickest(step, unit=unit)
-        if again and isinstance(batches, Batches) and can_be_narrowed(step, math.prod(batches.images.shape)):
-            inked = batches.inked
-            if inked is not None:
-                taken, unit = in_own_unit(inked.batches)
-                return taken, unit, narrowed(step, places=inked.places, width=inked.width, unit=unit)
-        taken, unit = in_own_unit(batches)
-        return taken, unit, quickest(step, unit=unit)
+def _without_blank_pixels(
+    step: LinearStep | ConvolutionalStep, batches: BatchSource
+) -> tuple[Batches, AbstractContextManager[LinearStep]] | None:
+    """Batches that lack the pixels that are blank in all images, and the step that takes them; None for all others."""
+    if not isinstance(step, LinearStep) or not isinstance(batches, Batches):
+        return None
+    inked = batches.inked if can_be_narrowed(step, batches.images.shape) else None
+    return None if inked is None else (inked.batches, narrowed(step, inked.places, inked.width))
 
 
 @contextmanager
@@ -160,7 +154,7 @@ def train_step(
         done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
-        if isinstance(plan.written_out, NarrowedStep):
+        if plan.lacks_pixels:
             raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit
