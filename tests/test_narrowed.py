@@ -64,7 +64,10 @@ def test_rows_hold_the_pixels_with_ink_then_zeros_then_one(ink: int, count: int,
     assert len(fewer.batches) == len(batches())
     for (all_pixels, labels), (rows, same) in zip(batches(), fewer.batches.in_bytes(), strict=True):
         assert torch.equal(labels, same)
-        torch.testing.assert_close(rows * BYTE, all_pixels.flatten(1)[:, fewer.places])
+        torch.testing.assert_close(rows[:, :ink] * BYTE, all_pixels.flatten(1)[:, fewer.places])
+        assert rows.shape == (len(labels), fewer.width)
+        assert not rows[:, ink:-1].any()
+        assert (rows[:, -1] == 255).all()
         blank = torch.ones(144, dtype=torch.bool)
         blank[fewer.places] = False
         assert not all_pixels.flatten(1)[:, blank].any()
