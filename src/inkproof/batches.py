@@ -5,10 +5,10 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for their numb
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -34,13 +34,15 @@ BYTE = 1 / 255
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _TOGETHER = 2**20  # bytes of images gathered by one call, of several small batches
 _SHARE_OF_FREE_MEMORY = 0.5
-_MOST_TO_COPY = 2**26  # bytes of images: a copy takes memory, and a millisecond a megabyte
-_BLANK = 1 / 16  # of the pixels: with fewer, a few epochs win less without them than the copy takes
-_VECTOR = 16  # float32 numbers in the longest vectors there are: rows of so many begin where vectors do
+_MOST_TO_COPY = 2**26  # bytes of images: a copy takes memory, and 1.5 to 3 ms a megabyte
+_BLANK = 1 / 8  # of the pixels: with fewer, a few epochs win less without them than the copy takes
+_VECTOR = 16  # float32 numbers in the longest vectors there are: rows of a multiple of it begin where one does
 _SAMPLE = 128  # rows that show what a model's outputs are
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
 _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionary()
+# What sets of images are without blank pixels, shared by all who train on them and freed with them.
+_inked: WeakKeyDictionary[ImageSet, "Inked | None"] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -98,7 +100,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self._bounds(len(self.images)))
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b ..."], Int64[Tensor, " b"]]]:
         for positions, pixels, labels in self._pixel_batches():
             inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self._shape)
             if self.augment is not None:
@@ -108,9 +110,7 @@ class Batches:
                 self.difficulties.given = positions
             yield inputs, labels
 
-    def in_bytes(
-        self, *, as_float: bool = True
-    ) -> Iterator[tuple[Shaped[Tensor, "b channels height width"], Int64[Tensor, " b"]]]:
+    def in_bytes(self, *, as_float: bool = True) -> Iterator[tuple[Shaped[Tensor, "b ..."], Int64[Tensor, " b"]]]:
         """One pass whose inputs are bytes, 0 to 255, for who scales by `BYTE` within a product.
 
         Args:
@@ -133,28 +133,20 @@ class Batches:
                 flat[:count].copy_(pixels)
                 yield memory[:count], labels
 
-    @cached_property
+    @property
     def inked(self) -> "Inked | None":
-        """The same batches of a copy of the images, without pixels that are blank in all; None where few are blank.
+        """The images without blank pixels, for `in_rows`; None where few are blank, or images are many or altered."""
+        if self.augment is not None or self.difficulties is not None or self.device.type != "cpu":
+            return None
+        if self.images not in _inked:
+            _inked[self.images] = _without_blank_pixels(self.images)
+        return _inked[self.images]
 
-        None too where images are altered, lie on a GPU or are too many to be copied.
-        """
-        pixels = self._pixels.shape[1]
-        altered = self.augment is not None or self.difficulties is not None
-        if altered or self.device.type != "cpu" or len(self.images) * pixels > _MOST_TO_COPY:
-            return None
-        rows = self.images.pixels.reshape(-1, pixels)
-        places = np.flatnonzero(np.bitwise_or.reduce(rows, axis=0))
-        width = -(-(len(places) + 1) // _VECTOR) * _VECTOR
-        if width > (1 - _BLANK) * pixels:
-            return None
-        # Taken as whole rows, others' pixels too: to write a part of each row takes as long again.
-        others = np.setdiff1d(np.arange(pixels), places)[: width - len(places)]
-        kept = rows.take(np.concatenate([places, others]), axis=1)
-        kept[:, -1] = 255
+    def in_rows(self, inked: "Inked") -> "Batches":
+        """The same batches, as they are set now, of these rows in place of images."""
         batches = copy.copy(self)
-        batches._pixels, batches._rows, batches._shape = torch.from_numpy(kept), None, (width,)
-        return Inked(batches, torch.from_numpy(places), width)
+        batches._pixels, batches._rows, batches._shape = inked.rows, None, (inked.rows.shape[1],)
+        return batches
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         if self.difficulties is not None:
@@ -195,18 +187,32 @@ class Batches:
 
 @dataclass(frozen=True)
 class Inked:
-    """Batches without pixels that are blank in all of their images.
+    """Images without pixels that are blank in all of them.
 
     Args:
-        batches: their images are rows: the pixels that are left, zeros to the end of the last vector, and a byte of 255
-            in place of the last zero.
+        rows: the pixels that are left, zeros to the end of a vector, and a byte of 255 in place of the last zero.
         places: which pixels are left.
-        width: of the rows.
     """
 
-    batches: Batches
+    rows: UInt8[Tensor, "n width"]
     places: Int64[Tensor, " places"]
-    width: int
+
+
+def _without_blank_pixels(images: ImageSet) -> Inked | None:
+    """A copy of the images; None where few pixels are blank or the images are many."""
+    pixels = math.prod(images.shape)
+    if len(images) * pixels > _MOST_TO_COPY:
+        return None
+    rows = images.pixels.reshape(-1, pixels)
+    places = np.flatnonzero(np.bitwise_or.reduce(rows, axis=0))
+    width = -(-(len(places) + 1) // _VECTOR) * _VECTOR
+    if width > (1 - _BLANK) * pixels:
+        return None
+    # Blank pixels fill the vector, since zeros would be another copy.
+    blank = np.setdiff1d(np.arange(pixels), places)[: width - len(places)]
+    kept = rows.take(np.concatenate([places, blank]), axis=1)
+    kept[:, -1] = 255
+    return Inked(torch.from_numpy(kept), torch.from_numpy(places))
 
 
 def in_own_unit(

@@ -263,7 +263,7 @@ class Learner:
         """One pass over the training batches; returns the mean loss a row.
 
         Raises:
-            BrokenPass: steps were looked at `together` and a number broke; in which, another pass must tell.
+            BrokenPass: steps were looked at `together`, and another pass must tell in which a number broke.
         """
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)

@@ -21,6 +21,7 @@ from inkproof.runtime import Precision
 from inkproof.written_out import (
     ConvolutionalStep,
     LinearStep,
+    NarrowedStep,
     WrittenOut,
     are_far_from_overflow,
     can_be_narrowed,
@@ -49,7 +50,6 @@ class StepPlan:
         watch: told outputs and labels of each batch.
         unit: what the step without autograd multiplies inputs by: batches of bytes are scaled in its products.
         looks_together: numbers are looked at after the last step, and not those of each before its update.
-        lacks_pixels: inputs lack pixels that are blank in all images: autograd cannot take them.
     """
 
     written_out: WrittenOut | None = None
@@ -58,7 +58,6 @@ class StepPlan:
     watch: Callable[[Tensor, Tensor], None] | None = None
     unit: float = 1.0
     looks_together: bool = False
-    lacks_pixels: bool = False
 
     @contextmanager
     def quickest(
@@ -76,7 +75,8 @@ class StepPlan:
                 it, all others a twentieth less.
 
         Raises:
-            BrokenPass: numbers that were looked at together broke, whatever was raised later.
+            BrokenPass: numbers that were looked at together broke, whatever was raised later; or a batch without blank
+                pixels would be autograd's.
         """
         if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
@@ -85,26 +85,33 @@ class StepPlan:
             if isinstance(batches, LoaderBatches):
                 yield self, batches
                 return
-            form: AbstractContextManager[LinearStep | ConvolutionalStep] = nullcontext(self.written_out)
-            fewer = None if losses is None else _without_blank_pixels(self.written_out, batches)
-            if fewer is not None:
-                batches, form = fewer
-            taken, unit = in_own_unit(batches, as_float=isinstance(self.written_out, LinearStep))
+            taken, unit, form = self._form(batches, again=losses is not None)
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
-            plan = replace(self, unit=unit, looks_together=losses is not None, lacks_pixels=fewer is not None)
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
-            with looking, form as step, quickest(step, unit=unit) as now:
-                yield replace(plan, written_out=now), taken
+            with looking, form as step:
+                yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
 
+    def _form(
+        self, batches: BatchSource, *, again: bool
+    ) -> tuple[Iterable[tuple[Tensor, Tensor]], float, AbstractContextManager[WrittenOut]]:
+        """The batches of a pass, what their inputs are to be multiplied by, and the form of the step that takes them.
 
-def _without_blank_pixels(
-    step: LinearStep | ConvolutionalStep, batches: BatchSource
-) -> tuple[Batches, AbstractContextManager[LinearStep]] | None:
-    """Batches that lack the pixels that are blank in all images, and the step that takes them; None for all others."""
-    if not isinstance(step, LinearStep) or not isinstance(batches, Batches):
-        return None
-    inked = batches.inked if can_be_narrowed(step, batches.images.shape) else None
-    return None if inked is None else (inked.batches, narrowed(step, inked.places, inked.width))
+        Args:
+            batches: with all of their pixels.
+            again: the pass can be taken again.
+        """
+        step = self.written_out
+        assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
+        if not isinstance(step, LinearStep):
+            taken, unit = in_own_unit(batches, as_float=False)
+            return taken, unit, quickest(step, unit=unit)
+        if again and isinstance(batches, Batches) and can_be_narrowed(step, math.prod(batches.images.shape)):
+            inked = batches.inked
+            if inked is not None:
+                taken, unit = in_own_unit(batches.in_rows(inked))
+                return taken, unit, narrowed(step, places=inked.places, width=inked.rows.shape[1], unit=unit)
+        taken, unit = in_own_unit(batches)
+        return taken, unit, quickest(step, unit=unit)
 
 
 @contextmanager
@@ -154,7 +161,7 @@ def train_step(
         done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
-        if plan.lacks_pixels:
+        if isinstance(plan.written_out, NarrowedStep):
             raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit

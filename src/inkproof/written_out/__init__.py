@@ -14,11 +14,10 @@ from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
 from inkproof.written_out.chain import chain_of, share_memory
 from inkproof.written_out.convolutional import ConvolutionalStep
-from inkproof.written_out.deep import DeepStep, is_deep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
-from inkproof.written_out.narrowed import can_be_narrowed, narrowed
+from inkproof.written_out.narrowed import NarrowedStep, can_be_narrowed, narrowed
 from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
 from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
 from inkproof.written_out.overflow import are_far_from_overflow
@@ -26,9 +25,9 @@ from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = [
     "ConvolutionalStep",
-    "DeepStep",
     "LinearStep",
     "LossGradient",
+    "NarrowedStep",
     "OneHiddenStep",
     "OneLayerStep",
     "WrittenOut",
@@ -40,7 +39,7 @@ __all__ = [
     "write_out",
 ]
 
-WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | DeepStep | ConvolutionalStep
+WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | NarrowedStep | ConvolutionalStep
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> LinearStep | ConvolutionalStep | None:
@@ -84,8 +83,8 @@ def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
         step = LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
     if is_one_layer(step.layers):
         yield OneLayerStep(step)
-    elif is_deep(step.layers):
-        on_copy = OneHiddenStep(step) if is_one_narrow_hidden(step.layers) else DeepStep(step)
+    elif is_one_narrow_hidden(step.layers):
+        on_copy = OneHiddenStep(step)
         try:
             yield on_copy
         finally:

@@ -46,8 +46,8 @@ class Chain:
 
 
 def share_memory(layers: Sequence[Layer]) -> bool:
-    """Whether any two of the layers' parameters are the same numbers, which would come apart on a copy."""
-    places = [parameter.data_ptr() for layer in layers for parameter in layer.parameters()]
+    """Whether any two of the layers' parameters lie in the same memory, where they may come apart on a copy."""
+    places = [parameter.untyped_storage().data_ptr() for layer in layers for parameter in layer.parameters()]
     return len(set(places)) < len(places)
 
 

@@ -34,7 +34,7 @@ class _Memory:
     To make them anew for each batch takes a tenth of a step.
 
     Args:
-        bias: of the hidden layer, for each part of the rows, one a thread; zeros where it adds none.
+        bias: of the hidden layer, for each part of the rows, one a thread.
         weight: of the hidden layer, likewise.
         parts: what the hidden layer gives for each part.
         hidden: the same numbers, row by row.
@@ -77,15 +77,13 @@ class OneHiddenStep:
         self._weight = hidden.weight.new_zeros(outputs, units)
         self._bias = hidden.weight.new_zeros(outputs)
         self._column = self._bias.unsqueeze(1)
-        self._adds = hidden.bias is not None
-        pairs = [
-            (hidden.weight, self._hidden_weight[:own]),
-            (hidden.bias, self._hidden_bias[:own]),
-            (last.weight, self._weight[:, :own]),
-            (last.bias, self._bias),
+        self._parameters = [part.detach() for part in (hidden.weight, hidden.bias, last.weight, last.bias)]
+        self._copies = [
+            self._hidden_weight[:own],
+            self._hidden_bias[:own],
+            self._weight[:, :own],
+            self._bias,
         ]
-        known = [(parameter.detach(), copied) for parameter, copied in pairs if parameter is not None]
-        self._parameters, self._copies = map(list, zip(*known, strict=True))
         self._is_ahead = False  # the copy of the parameters
         self._memory: dict[tuple[int, int], _Memory] = {}  # by rows and parts; an epoch's batches are of two sizes
         self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
@@ -119,7 +117,7 @@ class OneHiddenStep:
         flat, split, memory = self._rows
         unit, hidden = self._plain.unit, memory.hidden
         with self._inference:
-            torch.baddbmm(memory.bias, split, memory.weight, beta=self._adds, alpha=unit, out=memory.parts)
+            torch.baddbmm(memory.bias, split, memory.weight, alpha=unit, out=memory.parts)
             with one_thread():
                 entering = [hidden.sum()] if check_finite and unit == 1 else []
                 hidden.relu_()
@@ -135,8 +133,7 @@ class OneHiddenStep:
                 rate = self._optimizer.param_groups[0]["lr"] / hidden.shape[0]  # for gradients that are n times theirs
                 self._weight.addmm_(gradient, hidden, alpha=-rate)
                 self._bias.addmv_(gradient, memory.ones, alpha=-rate)
-                if self._adds:
-                    self._hidden_bias.addmv_(memory.of_hidden_columns, memory.ones, alpha=-rate)
+                self._hidden_bias.addmv_(memory.of_hidden_columns, memory.ones, alpha=-rate)
             self._hidden_weight.addmm_(memory.of_hidden_columns, flat, alpha=-rate * unit)
             return loss
 
@@ -176,11 +173,13 @@ def _padded(layer: nn.Linear) -> int:
 
 
 def is_one_narrow_hidden(layers: list[nn.Linear]) -> bool:
-    """Whether there is one hidden layer, of few units that nearly fill their vectors, and the last layer adds a bias.
+    """Whether there is one hidden layer, of few units that nearly fill their vectors, and both layers add a bias.
 
     Weights that share memory are not such a net.
     """
-    if len(layers) != 2 or layers[1].bias is None or share_memory(layers):
+    if len(layers) != 2 or any(layer.bias is None for layer in layers):
+        return False
+    if share_memory(layers):
         return False
     units = layers[0].out_features
     return units <= _WIDEST and _padded(layers[0]) <= _WASTE * units and layers[1].weight.numel() <= SMALL

@@ -33,9 +33,8 @@ class OneLayerStep:
         (layer,) = plain.layers
         self._plain = plain
         self._optimizer, self._loss_gradient = plain.optimizer, plain.loss_gradient
-        self._weight = layer.weight.detach()
-        self._bias: Tensor | None = None if layer.bias is None else layer.bias.detach()
-        self._column: Tensor | None = None if self._bias is None else self._bias.unsqueeze(1)
+        self._weight, self._bias = layer.weight.detach(), layer.bias.detach()
+        self._column = self._bias.unsqueeze(1)
         self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def step(
@@ -51,8 +50,7 @@ class OneLayerStep:
         with self._inference:
             parts, unit = flat.reshape(threads, rows // threads, -1), self._plain.unit
             beside = torch.bmm(self._weight.expand(threads, -1, -1), parts.mT)
-            outputs = beside.transpose(0, 1).reshape(-1, rows)
-            outputs = outputs.mul_(unit) if self._column is None else torch.add(self._column, outputs, alpha=unit)
+            outputs = torch.add(self._column, beside.transpose(0, 1).reshape(-1, rows), alpha=unit)
             entering = [outputs] if check_finite and unit == 1 else []
             with one_thread():
                 judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
@@ -62,14 +60,13 @@ class OneLayerStep:
                 if check_finite and not is_far_from_overflow(loss, gradient, *entering):
                     return None
                 rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
-                if self._bias is not None:
-                    self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
+                self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
             by_part = gradient.view(-1, threads, rows // threads).transpose(0, 1)
             self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate * unit)
             return loss
 
 
 def is_one_layer(layers: list[nn.Linear]) -> bool:
-    """Whether there is one layer, of many inputs and few outputs."""
+    """Whether there is one layer, of many inputs and few outputs, that adds a bias."""
     (layer, *others) = layers
-    return not others and layer.in_features >= _MANY and layer.out_features <= _FEW
+    return not others and layer.bias is not None and layer.in_features >= _MANY and layer.out_features <= _FEW
