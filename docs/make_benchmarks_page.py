@@ -68,25 +68,27 @@ medians. Ratios are to inkproof in the same round. A process is a whole one: it 
 trains and ends.
 
 `fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`;
-`fastai by module` imports no more of it than a job needs, 2 to 3 s less of import, which no notebook does. What else
+`fastai by module` imports no more of it than a job needs, 2 to 5 s less of import, which no notebook does. What else
 differs between the two rows is the machine's hours. inkproof is imported as its README has it; its own star import
 takes as long. fastai needs torchvision, and with it torch's build for CUDA, whose import takes 0.3 to 0.8 s more than
 that of the build for processors, which all others have.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
-convolutions, and 4 times by the process. The machine has faster and slower hours; while it is slow the ratios are
-lower, since products and memory slow down more than other libraries' Python does. This is one of three runs, four of
-some jobs, of 29 November ([log](log.md)), two of them before the last changes:
+convolutions, and 4 times by the process. This processor is slower at products than the Intel Xeon below, and
+has faster and slower minutes; while it is slow the ratios are lower, since products and memory slow down more than
+other libraries' Python does. Here and in three more rounds of fastai alone ([log](log.md)):
 
-- By the epoch all tiny nets were above the line in each (784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9),
-  the convolutions too (3.6 to 4.5). For the deep net (2.4 to 2.6) no line was set.
-- By the process 784-10 (7.8 to 9.5), 784-30-10 (6.2 to 6.5), 784-1 (4.7 to 5.7) and the convolutions (4.3, 4.4) were
-  above the line in each, the deep net in one of four (3.5, 3.6, 3.8, 4.1): its step is products that both make, at most
-  of what the processor has. All five together here: {whole:.1f}.
-- By module the processes of the deep net (2.8 to 3.4) and of the convolutions (3.2 to 3.8) were below four times, 784-1
-  around it (3.5 to 4.1), 784-10 and 784-30-10 above (5.9 to 8.5, 4.7 to 5.3); all five together here: {by_module:.1f}.
-  Until these runs all figures of this page were by module, down to 3.3 for 784-1 and 2.6 for the deep net by the
-  process and 6.4 for 784-30-10 by the epoch.
+- By the epoch 784-10 (10.4, 10.0) and 784-1 (11.0, 8.9) were above the line in both, the convolutions too (3.1, 3.9);
+  784-30-10 (8.1, 6.1) was so in one. For the deep net (3.0, 2.7) no line was set.
+- By the process 784-10 (7.1, 7.9), 784-30-10 (6.3, 5.8) and 784-1 (5.1, 5.0) were above the line in both, the
+  convolutions (3.7, 4.3) in one, the deep net (3.9, 3.7; 4.1 in each of two runs of it alone) around it: half of its
+  process is products that both make, at what the processor has, a third is the import of torch. All five together
+  here: {whole:.1f}.
+- By module: all five together here {by_module:.1f}.
+
+On 2 cores of an Intel Xeon with AVX-512, before the deep net did without pixels that are blank in all images, four runs
+gave by the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net
+2.4 to 2.6; by the process 7.8 to 9.5, 6.2 to 6.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
 """
 GROWTH = """## How cost grows
 
