@@ -81,8 +81,8 @@ other libraries' Python does. Here and in three more rounds of fastai alone ([lo
 - By the epoch 784-10 (10.4, 10.0) and 784-1 (11.0, 8.9) were above the line in both, the convolutions too (3.1, 3.9);
   784-30-10 (8.1, 6.1) was so in one. For the deep net (3.0, 2.7) no line was set.
 - By the process 784-10 (7.1, 7.9), 784-30-10 (6.3, 5.8) and 784-1 (5.1, 5.0) were above the line in both, the
-  convolutions (3.7, 4.3) in one, the deep net (3.9, 3.7; in three runs of it alone 4.1, 4.1 and 3.9) around it: half of its
-  process is products that both make, at what the processor has, a third is the import of torch. All five together
+  convolutions (3.7, 4.3) in one, the deep net (3.9, 3.7; in three runs of it alone 4.1, 4.1 and 3.9) around it: half of
+  its process is products that both make, at what the processor has, a third is the import of torch. All five together
   here: {whole:.1f}.
 - By module: all five together here {by_module:.1f}.
 
