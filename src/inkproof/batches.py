@@ -24,6 +24,7 @@ from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
 from inkproof.pairs import as_tensors, sampled
+from inkproof.runtime import to_whole_vectors
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
@@ -36,7 +37,6 @@ _TOGETHER = 2**20  # bytes of images gathered by one call, of several small batc
 _SHARE_OF_FREE_MEMORY = 0.5
 _MOST_TO_COPY = 2**26  # bytes of images: a copy takes memory, and 1.5 to 3 ms a megabyte
 _BLANK = 1 / 8  # of the pixels: with fewer, a few epochs win less without them than the copy takes
-_VECTOR = 16  # float32 numbers in the longest vectors there are: rows of a multiple of it begin where one does
 _SAMPLE = 128  # rows that show what a model's outputs are
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
@@ -205,7 +205,7 @@ def _without_blank_pixels(images: ImageSet) -> Inked | None:
         return None
     rows = images.pixels.reshape(-1, pixels)
     places = np.flatnonzero(np.bitwise_or.reduce(rows, axis=0))
-    width = -(-(len(places) + 1) // _VECTOR) * _VECTOR
+    width = to_whole_vectors(len(places) + 1)
     if width > (1 - _BLANK) * pixels:
         return None
     # Blank pixels fill the vector, since zeros would be another copy.

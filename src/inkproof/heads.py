@@ -18,8 +18,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from inkproof.errors import InputError, ShapeMismatch
-
-_VECTOR = 16  # float32 numbers in one register of AVX-512: torch's softmax over fewer is slow
+from inkproof.runtime import VECTOR
 
 HeadName = Literal["classes", "binary", "value"]
 Activation = Literal["none", "probabilities", "log-probabilities"]
@@ -172,7 +171,7 @@ def cross_entropy(
     """
     check_pairing(outputs, targets, where="cross entropy")
     indices = outputs.ndim == 2 and targets.ndim == 1 and targets.dtype == torch.int64
-    if indices and outputs.shape[1] < _VECTOR and outputs.device.type == "cpu" and not outputs.requires_grad:
+    if indices and outputs.shape[1] < VECTOR and outputs.device.type == "cpu" and not outputs.requires_grad:
         # Over ten numbers that lie side by side it takes seven times as long as down the columns (AVX-512).
         outputs, targets = outputs.T.unsqueeze(0), targets.unsqueeze(0)
     return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)

@@ -12,6 +12,8 @@ from inkproof.errors import InputError
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
+VECTOR = 16  # float32 numbers in a register of AVX-512, the longest there is
+
 _WIDE = 32  # channels
 
 # From glibc's malloc.h.
@@ -19,6 +21,11 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _GLIBC_DEFAULT_MMAP_MAX = 65536
 _GLIBC_DEFAULT_TRIM_THRESHOLD = 128 * 1024
+
+
+def to_whole_vectors(numbers: int) -> int:
+    """The next multiple of a vector's numbers: rows of so many begin where vectors do."""
+    return -(-numbers // VECTOR) * VECTOR
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,14 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inkproof.runtime import one_thread
+from inkproof.runtime import one_thread, to_whole_vectors
 from inkproof.written_out.chain import share_memory
 from inkproof.written_out.linear import SMALL, LinearStep, ones, relu_backward_
 from inkproof.written_out.losses import judge
 from inkproof.written_out.one_layer import ROWS
 from inkproof.written_out.overflow import is_far_from_overflow
 
-_VECTOR = 16  # float32 numbers in the longest vectors there are
 _WIDEST = 64  # units: with more the innermost dimension matters less
 _WASTE = 1.25  # times a layer's own units: beyond, the zeros take longer than is won
 
@@ -169,7 +168,7 @@ class OneHiddenStep:
 
 
 def _padded(layer: nn.Linear) -> int:
-    return -(-layer.out_features // _VECTOR) * _VECTOR
+    return to_whole_vectors(layer.out_features)
 
 
 def is_one_narrow_hidden(layers: list[nn.Linear]) -> bool:
