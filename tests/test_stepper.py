@@ -184,10 +184,10 @@ def test_an_epoch_is_taken_again_only_where_that_stops_it(
 @pytest.mark.parametrize("place", ["loss", "weight", "bias", None])
 def test_losses_and_weights_are_looked_at_together(place: str | None, broken: float) -> None:
     model, losses = nn.Linear(4, 3), []
-    plan = stepper(model).plan(CPU)
+    trained = stepper(model)
     with (
         nullcontext() if place is None else pytest.raises(BrokenPass),
-        plan.quickest([], losses=losses),
+        trained.plan(CPU).quickest([], trained.objective, losses=losses),
         torch.no_grad(),
     ):
         losses += [torch.tensor(1.0), torch.tensor(broken if place == "loss" else 1.0), torch.tensor(1.0)]

@@ -7,7 +7,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for their numb
 import copy
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
@@ -146,6 +146,16 @@ class Batches:
         """The same batches, as they are set now, of these rows in place of images."""
         batches = copy.copy(self)
         batches._pixels, batches._rows, batches._shape = inked.rows, None, (inked.rows.shape[1],)
+        return batches
+
+    def with_targets(self, to_targets: Callable[[Int64[Tensor, " n"]], Shaped[Tensor, "n ..."]]) -> "Batches":
+        """The same batches, as they are set now, of targets in place of labels.
+
+        Args:
+            to_targets: of the labels of all images.
+        """
+        batches = copy.copy(self)
+        batches._labels = to_targets(self._labels)
         return batches
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:

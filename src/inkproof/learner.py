@@ -269,9 +269,9 @@ class Learner:
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
         losses: list[Tensor] = []
-        sizes, stepper = [], self.stepper()
+        sizes, stepper, kept = [], self.stepper(), losses if together else None
         self.model.train()
-        quickest = stepper.plan(self.device).quickest(self.training_batches, losses=losses if together else None)
+        quickest = stepper.plan(self.device).quickest(self.training_batches, self.objective, losses=kept)
         with self._streams.as_global("model"), quickest as (plan, batches):
             for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, schedule(step, steps))
@@ -449,16 +449,15 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a training needs to go on to the same bits: weights, optimiser, streams, history."""
-        own = {
-            "model": self.model.state_dict(),
-            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-            "best": self._best,
-            "taken": self._taken,
-            "difficulty": None if self._difficulties is None else self._difficulties.difficulty,
-        }
-        # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time. The
-        # streams give copies.
-        return copy.deepcopy(own) | {"streams": self._streams.state_dict(), "history": self.history.as_dicts()}
+        weights = self.model.state_dict()
+        for name, value in weights.items():  # a tensor's own deep copy takes three times as long
+            weights[name] = value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        own: dict[str, Any] = {"best": self._best, "taken": self._taken}
+        own["optimizer"] = None if self.optimizer is None else self.optimizer.state_dict()
+        own["difficulty"] = None if self._difficulties is None else self._difficulties.difficulty
+        # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
+        copied = {"model": weights, "streams": self._streams.state_dict(), "history": self.history.as_dicts()}
+        return copy.deepcopy(own) | copied
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave."""

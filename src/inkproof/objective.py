@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from inkproof.heads import Activation, Head, Loss, check_pairing
@@ -33,6 +34,10 @@ class Objective:
         if self.targets_as_given or (labels.is_floating_point() and labels.shape == outputs.shape):
             return labels
         return self.head.targets(labels, outputs)
+
+    def all_targets(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        """`targets` of a whole side, beside outputs (n, k): made once, and not in each step."""
+        return self.targets(labels, torch.empty(len(labels), self.head.outputs, dtype=dtype, device=labels.device))
 
     def paired_targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
         """`targets`, or ShapeMismatch where the loss would broadcast them against the outputs."""

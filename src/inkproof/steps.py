@@ -61,7 +61,7 @@ class StepPlan:
 
     @contextmanager
     def quickest(
-        self, batches: BatchSource, *, losses: list[Tensor] | None = None
+        self, batches: BatchSource, objective: Objective, *, losses: list[Tensor] | None = None
     ) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
         """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
@@ -70,6 +70,7 @@ class StepPlan:
 
         Args:
             batches: of the pass.
+            objective: of its steps.
             losses: where whoever takes the steps puts them, if the pass can be taken again: they and the
                 weights may then be looked at together, when the block ends. A pass that breaks takes twice as long for
                 it, all others a twentieth less.
@@ -85,10 +86,13 @@ class StepPlan:
             if isinstance(batches, LoaderBatches):
                 yield self, batches
                 return
-            taken, unit, form = self._form(batches, again=losses is not None)
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
+            if isinstance(batches, Batches):
+                dtype = parameters[0].dtype
+                batches = batches.with_targets(lambda labels: objective.all_targets(labels, dtype))
+            taken, unit, form = self._form(batches, again=losses is not None)
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
-            with looking, form as step:
+            with looking, _without_autograd(batches), form as step:
                 yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
 
     def _form(
@@ -112,6 +116,15 @@ class StepPlan:
                 return taken, unit, narrowed(step, places=inked.places, width=inked.rows.shape[1], unit=unit)
         taken, unit = in_own_unit(batches)
         return taken, unit, quickest(step, unit=unit)
+
+
+def _without_autograd(batches: BatchSource) -> AbstractContextManager[object]:
+    """Inference mode for a whole pass: entered for each step it takes longer than an operation.
+
+    An augmentation, which may be a user's, goes without.
+    """
+    altered = isinstance(batches, Batches) and batches.augment is not None
+    return nullcontext() if altered else torch.inference_mode()
 
 
 @contextmanager
@@ -165,6 +178,12 @@ def train_step(
             raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit
+        with torch.inference_mode(False):  # tensors that were made in it cannot be differentiated
+            inputs, labels = (each.clone() if each.is_inference() else each for each in (inputs, labels))
+            alone = replace(plan, written_out=None)
+            return train_step(
+                model, objective, optimizer, inputs, labels, precision=precision, check_finite=check_finite, plan=alone
+            )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:

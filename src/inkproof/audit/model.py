@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inkproof.audit.catalogue import Seen, check
 from inkproof.audit.ledger import steps_of
 from inkproof.heads import Activation
+from inkproof.randomness import seed_global
 from inkproof.steps import evaluating
 
 _SAME = 1e-3  # relative: rounding of another batch size is far below
@@ -61,7 +62,7 @@ class Trainee:
         try:
             with torch.no_grad(), torch.random.fork_rng(), evaluating(model), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                torch.manual_seed(seed)
+                seed_global(seed)
                 outputs = model(inputs)
         except Exception:  # a user's model may raise anything on rows that it is not made for
             return None

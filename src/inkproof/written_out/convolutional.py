@@ -40,7 +40,6 @@ class ConvolutionalStep:
         self._gradient = torch.zeros_like(self._layers.all)
         self._gradients = self._layers.split(self._gradient)
         self._unit = 1.0
-        self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
         self._stays_ahead = self._is_ahead = False  # the copy of the parameters
 
     @contextmanager
@@ -66,13 +65,12 @@ class ConvolutionalStep:
         self, inputs: Shaped[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
         """As `LinearStep.step`, for images (n, channels, height, width), of the weights' dtype or as bytes."""
-        with self._inference:
-            if not self._is_ahead:
-                self._layers.read()
-            loss = self._step(inputs, to_targets, check_finite=check_finite)
-            self._is_ahead = self._is_ahead or loss is not None
-            if loss is None or not self._stays_ahead:
-                self._write_back()
+        if not self._is_ahead:
+            self._layers.read()
+        loss = self._step(inputs, to_targets, check_finite=check_finite)
+        self._is_ahead = self._is_ahead or loss is not None
+        if loss is None or not self._stays_ahead:
+            self._write_back()
         return loss
 
     def _step(

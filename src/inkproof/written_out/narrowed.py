@@ -27,19 +27,23 @@ class _Layer:
 
     Args:
         matrix: weights, then the bias.
-        weights: the same without the bias.
+        weight_columns: the same without the bias, transposed.
         seen: what it sees, behind ReLU, over a row of ones.
+        seen_rows: the same, row by row.
         below: the same without the ones: what the layer below gives.
         of_below: the gradient for that.
         outputs: what it gives, of the last layer the net's outputs.
+        output_rows: the same, row by row.
     """
 
     matrix: Float[Tensor, "units inputs"]
-    weights: Float[Tensor, "units units_below"]
+    weight_columns: Float[Tensor, "units_below units"]
     seen: Float[Tensor, "inputs n"]
+    seen_rows: Float[Tensor, "n inputs"]
     below: Float[Tensor, "units_below n"]
     of_below: Float[Tensor, "units_below n"]
     outputs: Float[Tensor, "units n"]
+    output_rows: Float[Tensor, "n units"]
 
 
 class NarrowedStep:
@@ -69,7 +73,6 @@ class NarrowedStep:
         torch._foreach_copy_(self._copies, self._parameters)
         self._narrow.copy_(self._weight.index_select(1, places))
         self._memory: dict[int, list[_Layer]] = {}  # by rows; an epoch's batches are of two sizes
-        self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def write_back(self) -> None:
         """Give the parameters what was learnt; whoever interrupts it must put them back to what they were."""
@@ -85,32 +88,32 @@ class NarrowedStep:
         if rows not in self._memory:
             self._memory[rows] = self._new_memory(rows)
         layers, unit = self._memory[rows], self._unit
-        lowest, outputs = layers[0].below, layers[-1].outputs
-        with self._inference:
-            torch.addmm(lowest, self._first, inputs.T, beta=0, alpha=unit, out=lowest)
-            with self._threads():
-                for layer in layers:
-                    layer.below.relu_()
-                    torch.mm(layer.matrix, layer.seen, out=layer.outputs)
-                judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
-                if judged is None:
-                    return None
-                loss, gradient = judged
-                rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs
-                for layer in reversed(layers):
-                    torch.mm(layer.weights.T, gradient, out=layer.of_below)
-                    layer.matrix.addmm_(gradient, layer.seen.T, alpha=-rate)
-                    gradient = relu_backward_(layer.of_below, layer.below)
-            self._first.addmm_(gradient, inputs, alpha=-rate * unit)
-            return loss
+        lowest, last = layers[0].below, layers[-1]
+        torch.addmm(lowest, self._first, inputs.T, beta=0, alpha=unit, out=lowest)
+        with self._threads():
+            for layer in layers:
+                layer.below.relu_()
+                torch.mm(layer.matrix, layer.seen, out=layer.outputs)
+            judged = judge(self._loss_gradient, last.outputs, to_targets(last.output_rows))
+            if judged is None:
+                return None
+            loss, gradient = judged
+            rate = self._optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs
+            for layer in reversed(layers):
+                torch.mm(layer.weight_columns, gradient, out=layer.of_below)
+                layer.matrix.addmm_(gradient, layer.seen_rows, alpha=-rate)
+                gradient = relu_backward_(layer.of_below, layer.below)
+        self._first.addmm_(gradient, inputs, alpha=-rate * unit)
+        return loss
 
     def _new_memory(self, rows: int) -> list[_Layer]:
         layers: list[_Layer] = []
         outputs = self._first.new_empty(len(self._upper[-1]), rows)
         for matrix in reversed(self._upper):  # a layer's outputs are what the next one sees
             seen = matrix.new_ones(matrix.shape[1], rows)
-            below = seen[:-1]
-            layers.insert(0, _Layer(matrix, matrix[:, :-1], seen, below, torch.empty_like(below), outputs))
+            below, columns = seen[:-1], matrix[:, :-1].T
+            layer = _Layer(matrix, columns, seen, seen.T, below, torch.empty_like(below), outputs, outputs.T)
+            layers.insert(0, layer)
             outputs = below
         return layers
 

@@ -87,7 +87,6 @@ class OneHiddenStep:
         self._memory: dict[tuple[int, int], _Memory] = {}  # by rows and parts; an epoch's batches are of two sizes
         self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
         self._rows: tuple[Tensor, Tensor, _Memory]  # these, flat and in parts
-        self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def write_back(self) -> None:
         """Give the parameters what was learnt; one call, all of it or, where Ctrl-C comes first, nothing."""
@@ -115,26 +114,25 @@ class OneHiddenStep:
             return None
         flat, split, memory = self._rows
         unit, hidden = self._plain.unit, memory.hidden
-        with self._inference:
-            torch.baddbmm(memory.bias, split, memory.weight, alpha=unit, out=memory.parts)
-            with one_thread():
-                entering = [hidden.sum()] if check_finite and unit == 1 else []
-                hidden.relu_()
-                torch.addmm(self._column, self._weight, memory.hidden_columns, out=memory.outputs)
-                judged = judge(self._loss_gradient, memory.outputs, to_targets(memory.output_rows))
-                if judged is None:
-                    return None
-                loss, gradient = judged
-                torch.mm(gradient.T, self._weight, out=memory.of_hidden)
-                of_hidden = relu_backward_(memory.of_hidden, hidden)
-                if check_finite and not is_far_from_overflow(loss, gradient, of_hidden, *entering):
-                    return None
-                rate = self._optimizer.param_groups[0]["lr"] / hidden.shape[0]  # for gradients that are n times theirs
-                self._weight.addmm_(gradient, hidden, alpha=-rate)
-                self._bias.addmv_(gradient, memory.ones, alpha=-rate)
-                self._hidden_bias.addmv_(memory.of_hidden_columns, memory.ones, alpha=-rate)
-            self._hidden_weight.addmm_(memory.of_hidden_columns, flat, alpha=-rate * unit)
-            return loss
+        torch.baddbmm(memory.bias, split, memory.weight, alpha=unit, out=memory.parts)
+        with one_thread():
+            entering = [hidden.sum()] if check_finite and unit == 1 else []
+            hidden.relu_()
+            torch.addmm(self._column, self._weight, memory.hidden_columns, out=memory.outputs)
+            judged = judge(self._loss_gradient, memory.outputs, to_targets(memory.output_rows))
+            if judged is None:
+                return None
+            loss, gradient = judged
+            torch.mm(gradient.T, self._weight, out=memory.of_hidden)
+            of_hidden = relu_backward_(memory.of_hidden, hidden)
+            if check_finite and not is_far_from_overflow(loss, gradient, of_hidden, *entering):
+                return None
+            rate = self._optimizer.param_groups[0]["lr"] / hidden.shape[0]  # for gradients that are n times theirs
+            self._weight.addmm_(gradient, hidden, alpha=-rate)
+            self._bias.addmv_(gradient, memory.ones, alpha=-rate)
+            self._hidden_bias.addmv_(memory.of_hidden_columns, memory.ones, alpha=-rate)
+        self._hidden_weight.addmm_(memory.of_hidden_columns, flat, alpha=-rate * unit)
+        return loss
 
     def _take(self, inputs: Float[Tensor, "n ..."]) -> bool:
         """Find the memory for a batch and see its inputs as rows; False where they do not fit."""

@@ -35,7 +35,6 @@ class OneLayerStep:
         self._optimizer, self._loss_gradient = plain.optimizer, plain.loss_gradient
         self._weight, self._bias = layer.weight.detach(), layer.bias.detach()
         self._column = self._bias.unsqueeze(1)
-        self._inference = torch.inference_mode()  # one for all steps: to make one takes longer than to enter it
 
     def step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
@@ -47,23 +46,22 @@ class OneLayerStep:
         rows = flat.shape[0]
         if threads == 1 or rows % threads or rows < threads * ROWS:
             return self._plain.step(inputs, to_targets, check_finite=check_finite)
-        with self._inference:
-            parts, unit = flat.reshape(threads, rows // threads, -1), self._plain.unit
-            beside = torch.bmm(self._weight.expand(threads, -1, -1), parts.mT)
-            outputs = torch.add(self._column, beside.transpose(0, 1).reshape(-1, rows), alpha=unit)
-            entering = [outputs] if check_finite and unit == 1 else []
-            with one_thread():
-                judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
-                if judged is None:
-                    return None
-                loss, gradient = judged
-                if check_finite and not is_far_from_overflow(loss, gradient, *entering):
-                    return None
-                rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
-                self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
-            by_part = gradient.view(-1, threads, rows // threads).transpose(0, 1)
-            self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate * unit)
-            return loss
+        parts, unit = flat.reshape(threads, rows // threads, -1), self._plain.unit
+        beside = torch.bmm(self._weight.expand(threads, -1, -1), parts.mT)
+        outputs = torch.add(self._column, beside.transpose(0, 1).reshape(-1, rows), alpha=unit)
+        entering = [outputs] if check_finite and unit == 1 else []
+        with one_thread():
+            judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
+            if judged is None:
+                return None
+            loss, gradient = judged
+            if check_finite and not is_far_from_overflow(loss, gradient, *entering):
+                return None
+            rate = self._optimizer.param_groups[0]["lr"] / rows  # for a gradient that is n times its own
+            self._bias.addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
+        by_part = gradient.view(-1, threads, rows // threads).transpose(0, 1)
+        self._weight.sub_(torch.bmm(by_part, parts).sum(dim=0), alpha=rate * unit)
+        return loss
 
 
 def is_one_layer(layers: list[nn.Linear]) -> bool:
