@@ -14,7 +14,7 @@ from inkproof import heads, models
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import ConvolutionalStep, quick_forward, quickest, write_out
+from inkproof.written_out import ConvolutionalStep, in_place, quick_forward, write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -120,7 +120,7 @@ def test_bytes_are_scaled_within_the_first_product(
     reference = after_three_steps(model, x.double() / 255, y, written_out=False)
     step = step_of(model)
     assert step is not None
-    with quickest(step, unit=1 / 255) as now:
+    with in_place(step, unit=1 / 255) as now:
         losses = [now.step(x, lambda _: y, check_finite=True) for _ in range(3)]
     assert all(loss is not None for loss in losses)
     mine = [
@@ -176,7 +176,7 @@ def test_what_an_epoch_learns_on_a_copy_is_written_back_however_it_ends(leave: t
     on_copy, each_time = step_of(model), step_of(reference)
     assert on_copy is not None
     assert each_time is not None
-    with contextlib.suppress(KeyboardInterrupt), quickest(on_copy, unit=1 / 255) as now:
+    with contextlib.suppress(KeyboardInterrupt), in_place(on_copy, unit=1 / 255) as now:
         for _ in range(2):
             assert now.step(x, lambda outputs: y, check_finite=True) is not None
             assert each_time.step(x / 255, lambda outputs: y, check_finite=True) is not None

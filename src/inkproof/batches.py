@@ -110,12 +110,15 @@ class Batches:
                 self.difficulties.given = positions
             yield inputs, labels
 
-    def in_bytes(self, *, as_float: bool = True) -> Iterator[tuple[Shaped[Tensor, "b ..."], Int64[Tensor, " b"]]]:
+    def in_bytes(
+        self, *, as_float: bool = True, parts: int = 1
+    ) -> Iterator[tuple[Shaped[Tensor, "b ..."], Int64[Tensor, " b"]]]:
         """One pass whose inputs are bytes, 0 to 255, for who scales by `BYTE` within a product.
 
         Args:
             as_float: as float32, where those of the batch before lay, in memory that the processor's caches have; else
                 as uint8.
+            parts: more than one for floats alone: inputs are (b, parts, columns), each part for itself in memory.
         """
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
@@ -123,15 +126,18 @@ class Batches:
             yield from ((pixels.view(-1, *self._shape), labels) for _, pixels, labels in self._pixel_batches())
             return
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
-        memory = torch.empty(largest, *self._shape, dtype=torch.float32, device=self.device)
-        flat = memory.flatten(1)
+        pixels_each = math.prod(self._shape)
+        memory = torch.empty(parts, largest, pixels_each // parts, dtype=torch.float32, device=self.device)
+        inputs = memory[0].view(largest, *self._shape) if parts == 1 else memory.transpose(0, 1)
         for _, pixels, labels in self._pixel_batches():
-            if (count := pixels.shape[0]) == largest:  # all but the last, and len() takes as long as an operation
-                flat.copy_(pixels)
-                yield memory, labels
+            count = pixels.shape[0]
+            given = pixels.unflatten(1, (parts, -1)).transpose(0, 1)
+            if count == largest:  # all but the last: whoever takes them may know the memory again
+                memory.copy_(given)
+                yield inputs, labels
             else:
-                flat[:count].copy_(pixels)
-                yield memory[:count], labels
+                memory[:, :count].copy_(given)
+                yield inputs[:count], labels
 
     @property
     def inked(self) -> "Inked | None":
@@ -226,15 +232,16 @@ def _without_blank_pixels(images: ImageSet) -> Inked | None:
 
 
 def in_own_unit(
-    batches: Iterable[tuple[Tensor, Tensor]], *, as_float: bool = True
+    batches: Iterable[tuple[Tensor, Tensor]], *, as_float: bool = True, parts: int = 1
 ) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
     """One pass as it is made soonest, in bytes where that can be, and what its inputs are to be multiplied by.
 
     Args:
         as_float: bytes as float32 numbers, else as uint8.
+        parts: in how many such numbers are to lie.
     """
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
-        return batches.in_bytes(as_float=as_float), BYTE
+        return batches.in_bytes(as_float=as_float, parts=parts), BYTE
     return batches, 1.0
 
 

@@ -19,15 +19,18 @@ from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
 from inkproof.written_out import (
+    Columns,
     ConvolutionalStep,
     LinearStep,
-    NarrowedStep,
+    SharedOutStep,
     WrittenOut,
     are_far_from_overflow,
-    can_be_narrowed,
-    narrowed,
+    can_be_shared_out,
+    gains_without_blanks,
+    in_place,
+    parts_of,
     quick_forward,
-    quickest,
+    shared_out,
 )
 
 
@@ -106,16 +109,17 @@ class StepPlan:
         """
         step = self.written_out
         assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
-        if not isinstance(step, LinearStep):
-            taken, unit = in_own_unit(batches, as_float=False)
-            return taken, unit, quickest(step, unit=unit)
-        if again and isinstance(batches, Batches) and can_be_narrowed(step, math.prod(batches.images.shape)):
+        if not (again and isinstance(step, LinearStep) and can_be_shared_out(step)):
+            taken, unit = in_own_unit(batches, as_float=isinstance(step, LinearStep))
+            return taken, unit, in_place(step, unit=unit)
+        width, places = step.layers[0].in_features, None
+        if isinstance(batches, Batches) and gains_without_blanks(step, math.prod(batches.images.shape)):
             inked = batches.inked
             if inked is not None:
-                taken, unit = in_own_unit(batches.in_rows(inked))
-                return taken, unit, narrowed(step, places=inked.places, width=inked.rows.shape[1], unit=unit)
-        taken, unit = in_own_unit(batches)
-        return taken, unit, quickest(step, unit=unit)
+                batches, width, places = batches.in_rows(inked), inked.rows.shape[1], inked.places
+        parts = parts_of(width)
+        taken, unit = in_own_unit(batches, parts=parts if step.flatten else 1)
+        return taken, unit, shared_out(step, Columns(width, parts, places, unit))
 
 
 def _without_autograd(batches: BatchSource) -> AbstractContextManager[object]:
@@ -174,7 +178,7 @@ def train_step(
         done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
-        if isinstance(plan.written_out, NarrowedStep):
+        if isinstance(plan.written_out, SharedOutStep):
             raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit

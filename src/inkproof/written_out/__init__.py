@@ -17,29 +17,35 @@ from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
-from inkproof.written_out.narrowed import NarrowedStep, can_be_narrowed, narrowed
-from inkproof.written_out.one_hidden import OneHiddenStep, is_one_narrow_hidden
-from inkproof.written_out.one_layer import OneLayerStep, is_one_layer
 from inkproof.written_out.overflow import are_far_from_overflow
+from inkproof.written_out.shared_out import (
+    Columns,
+    SharedOutStep,
+    can_be_shared_out,
+    gains_without_blanks,
+    parts_of,
+    shared_out,
+)
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = [
+    "Columns",
     "ConvolutionalStep",
     "LinearStep",
     "LossGradient",
-    "NarrowedStep",
-    "OneHiddenStep",
-    "OneLayerStep",
+    "SharedOutStep",
     "WrittenOut",
     "are_far_from_overflow",
-    "can_be_narrowed",
-    "narrowed",
+    "can_be_shared_out",
+    "gains_without_blanks",
+    "in_place",
+    "parts_of",
     "quick_forward",
-    "quickest",
+    "shared_out",
     "write_out",
 ]
 
-WrittenOut = LinearStep | OneLayerStep | OneHiddenStep | NarrowedStep | ConvolutionalStep
+WrittenOut = LinearStep | SharedOutStep | ConvolutionalStep
 
 
 def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> LinearStep | ConvolutionalStep | None:
@@ -66,8 +72,8 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
 
 
 @contextmanager
-def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iterator[WrittenOut]:
-    """The quickest form of a step, for a block in which nobody else reads or writes its layers' parameters.
+def in_place(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iterator[LinearStep | ConvolutionalStep]:
+    """The step for a block in which nobody else reads or writes its layers' parameters.
 
     They have what was learnt when the block ends, however it ends, and whenever the step leaves a batch to autograd.
 
@@ -78,19 +84,10 @@ def quickest(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
     if isinstance(step, ConvolutionalStep):
         with step.on_copy(unit):
             yield step
-        return
-    if unit != step.unit:
-        step = LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
-    if is_one_layer(step.layers):
-        yield OneLayerStep(step)
-    elif is_one_narrow_hidden(step.layers):
-        on_copy = OneHiddenStep(step)
-        try:
-            yield on_copy
-        finally:
-            on_copy.write_back()
-    else:
+    elif unit == step.unit:
         yield step
+    else:
+        yield LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
 
 
 def _are_simple(layers: Sequence[Layer]) -> bool:

@@ -86,7 +86,7 @@ class LinearStep:
             The loss before the update, an inference tensor; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
-        flat = self.rows_of(inputs)
+        flat = rows_of(inputs, self.layers[0].in_features, flatten=self.flatten)
         if flat is None:
             return None
         # Units by rows: the product in which its few outputs are the rows is up to twice as fast as `F.linear`, and a
@@ -117,13 +117,18 @@ class LinearStep:
         self._weights[0].addmm_(gradients[0], flat, alpha=-rate * self.unit)
         return loss
 
-    def rows_of(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n inputs"] | None:
-        """A batch as the first layer takes it; None where it is empty or does not fit, which is autograd's to judge."""
-        if inputs.layout is not torch.strided:
-            return None
-        flat = inputs.flatten(1) if self.flatten and inputs.ndim > 1 else inputs
-        fits = flat.ndim == 2 and flat.shape[0] > 0 and flat.shape[1] == self.layers[0].in_features
-        return flat if fits else None
+
+def rows_of(inputs: Float[Tensor, "n ..."], width: int, *, flatten: bool) -> Float[Tensor, "n width"] | None:
+    """A batch as a first layer takes it; None where it is empty or does not fit, which is autograd's to judge.
+
+    Args:
+        width: the layer's inputs.
+        flatten: it takes them flattened.
+    """
+    if inputs.layout is not torch.strided:
+        return None
+    flat = inputs.flatten(1) if flatten and inputs.ndim > 1 else inputs
+    return flat if flat.ndim == 2 and flat.shape[0] > 0 and flat.shape[1] == width else None
 
 
 def _layer(

@@ -1,4 +1,4 @@
-"""Pixels that are blank in all images: left out of a wide net's products, and nobody can tell from what is learnt."""
+"""Inputs shared out among threads by columns, blank ones left out: what is learnt is what it was."""
 
 import contextlib
 import copy
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_written_out import net, plain, sharing_weights, without_bias
+from test_written_out import CASES, CLASSES, net, plain, sharing_weights, without_bias
 from torch import Tensor, nn
 
 from inkproof import Deformation, HardExamples, ImageSet, Learner, Split, batches, heads
@@ -19,7 +19,16 @@ from inkproof.batches import BYTE, Batches, Inked
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import BrokenPass, StepPlan, train_step
-from inkproof.written_out import LinearStep, NarrowedStep, can_be_narrowed, narrowed, write_out
+from inkproof.written_out import (
+    Columns,
+    LinearStep,
+    SharedOutStep,
+    can_be_shared_out,
+    gains_without_blanks,
+    parts_of,
+    shared_out,
+    write_out,
+)
 
 CPU = torch.device("cpu")
 INK = 90  # pixels of 12×12 images that are not always blank
@@ -115,28 +124,159 @@ def test_batches_of_rows_are_as_the_batches_are_set_now() -> None:
     assert shuffled.inked is None
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_inputs_lie_part_by_part(parts: int) -> None:
+    passes = Batches(images(), batch_size=8, device=CPU)
+    for (wanted, labels), (inputs, same) in zip(passes, passes.in_bytes(parts=parts), strict=True):
+        assert torch.equal(labels, same)
+        torch.testing.assert_close(inputs.flatten(1) * BYTE, wanted.flatten(1))
+        if parts > 1:
+            assert inputs.shape[1:] == (parts, 144 // parts)
+            assert all(part.is_contiguous() for part in inputs.unbind(1))
+        else:
+            assert inputs.shape == wanted.shape
+
+
+def test_labels_become_targets_of_the_same_images() -> None:
+    passes = Batches(images(), batch_size=8, device=CPU, shuffle=torch.Generator().manual_seed(0))
+    given = passes.with_targets(lambda labels: labels.float()[:, None])
+    labels = torch.cat([labels for _, labels in passes])
+    assert passes.shuffle is not None
+    passes.shuffle.manual_seed(0)
+    targets = torch.cat([targets for _, targets in given])
+    assert torch.equal(targets, labels.float()[:, None])
+
+
 # -- the step ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("model", "can"),
+    ("model", "can", "gains"),
     [
-        (net(144, 65, 3), True),
-        (net(144, 80, 20, 3), True),
-        (net(144, 64, 3), False),  # not wide
-        (net(144, 80), False),  # one layer
-        (net(143, 80, 3), False),  # of other images
-        (net(144, 80, 3).double(), False),
-        (without_bias(net(144, 80, 3)), False),
-        (sharing_weights(net(144, 144, 144)), False),
-        (in_one_memory(net(144, 80, 3)), False),
-        (net(144, 80, 3)[1:], False),  # images would not be flattened: autograd's to refuse
+        (net(144, 65, 3), True, True),
+        (net(144, 80, 20, 3), True, True),
+        (net(144, 64, 3), True, False),  # not wide
+        (net(144, 80), True, False),  # one layer
+        (net(143, 80, 3), True, False),  # of other images
+        (net(144, 80, 3).double(), False, True),
+        (without_bias(net(144, 80, 3)), False, True),
+        (sharing_weights(net(144, 144, 144)), False, True),
+        (in_one_memory(net(144, 80, 3)), False, True),
+        (net(144, 80, 3)[1:], True, False),  # images would not be flattened: autograd's to refuse
     ],
 )
-def test_wide_nets_over_flattened_images_can_be_narrowed(model: nn.Module, can: bool) -> None:
+def test_which_nets_are_shared_out_and_which_gain_without_blank_pixels(
+    model: nn.Module, can: bool, gains: bool
+) -> None:
     step = write_out(model, F.cross_entropy, plain(model.parameters()))
     assert isinstance(step, LinearStep)
-    assert can_be_narrowed(step, 144) == can
+    assert can_be_shared_out(step) == can
+    assert gains_without_blanks(step, 144) == gains
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_each_thread_has_a_part_where_columns_are_many_and_divide() -> None:
+    assert [parts_of(width) for width in (784, 640, 256, 255, 254, 785)] == [2, 2, 2, 1, 1, 1]
+    torch.set_num_threads(1)
+    assert parts_of(784) == 1
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("lie_in_parts", [True, False])
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 4)])
+@pytest.mark.parametrize(("loss", "outputs", "targets"), CASES)
+def test_three_steps_equal_those_of_the_plain_step(
+    loss: Any, outputs: int, targets: Tensor, hidden: tuple[int, ...], lie_in_parts: bool, parts: int
+) -> None:
+    torch.manual_seed(1)
+    model = net(6, *hidden, outputs).double()
+    reference = copy.deepcopy(model)
+    y = targets.double() if targets.is_floating_point() else targets
+    step, same = (write_out(each, loss, plain(each.parameters())) for each in (model, reference))
+    assert isinstance(step, LinearStep)
+    assert same is not None
+    with shared_out(step, Columns(6, parts)) as now:
+        for lr in (0.3, 0.2, 0.4):
+            step.optimizer.param_groups[0]["lr"] = same.optimizer.param_groups[0]["lr"] = lr
+            x = torch.randn(5, parts, 6 // parts).double() if lie_in_parts else torch.randn(5, 1, 2, 3).double()
+            own = now.step(x, lambda _: y, check_finite=False)
+            torch.testing.assert_close(own, same.step(x, lambda _: y, check_finite=False))
+    for own, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("leave", [None, KeyboardInterrupt])
+def test_what_was_learnt_is_written_back_however_the_pass_ends(leave: type[BaseException] | None) -> None:
+    model, x = net(6, 30, 3), torch.randn(5, 6)
+    reference, parameters = copy.deepcopy(model), list(model.parameters())
+    step = write_out(model, F.cross_entropy, plain(parameters))
+    same = write_out(reference, F.cross_entropy, plain(reference.parameters()))
+    assert isinstance(step, LinearStep)
+    assert same is not None
+    with contextlib.suppress(KeyboardInterrupt), shared_out(step, Columns(6, 2)) as now:
+        for _ in range(2):
+            assert now.step(x, lambda _: CLASSES, check_finite=False) is not None
+            assert same.step(x, lambda _: CLASSES, check_finite=False) is not None
+        if leave is not None:
+            raise leave
+    for own, wanted in zip(parameters, reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
+def test_batches_of_a_size_share_memory_and_no_numbers() -> None:
+    """Batches of several sizes in turn, some in the memory of the one before, some laid out in another order."""
+    model = net(784, 30, 3).double()
+    reference = copy.deepcopy(model)
+    step, same = (write_out(each, F.cross_entropy, plain(each.parameters())) for each in (model, reference))
+    assert isinstance(step, LinearStep)
+    assert same is not None
+    first, second = (torch.randn(128, 1, 28, 28).double() for _ in range(2))
+    by_columns = torch.randn(128, 2, 14, 28).double().to(memory_format=torch.channels_last)
+    in_parts = torch.randn(2, 128, 392).double().transpose(0, 1)
+    with shared_out(step, Columns(784, 2)) as now:
+        for inputs in (first, second, first[:5], second[:3], in_parts, first[:1], in_parts, first, by_columns):
+            y = torch.arange(len(inputs)) % 3
+            losses = [each.step(inputs, lambda _, y=y: y, check_finite=False) for each in (now, same)]
+            torch.testing.assert_close(*losses)
+            inputs.mul_(-0.5).add_(0.1)
+    for own, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("flattens", [True, False])
+def test_inputs_and_targets_that_do_not_fit_are_left_to_torch(flattens: bool, parts: int) -> None:
+    whole = net(6, 30, 3)
+    model = whole if flattens else whole[1:]
+    before = [parameter.clone() for parameter in model.parameters()]
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    odd = [
+        torch.randn(0, 6),
+        torch.randn(5, 8),
+        torch.randn(5, 6).to_sparse(),
+        torch.randn(6),
+        torch.randn(5, 6).double(),
+    ]
+    if not flattens:
+        odd.append(torch.randn(5, 4, 6))  # a linear layer over the last of three dimensions
+    with shared_out(step, Columns(6, parts)) as now:
+        for x in odd:
+            assert now.step(x, lambda outputs: CLASSES[: len(outputs)], check_finite=False) is None
+        assert now.step(torch.randn(5, 6), lambda _: CLASSES + 3, check_finite=False) is None
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_graph_over_weights_that_were_learnt_on_a_copy_is_refused_by_autograd() -> None:
+    """Torch's own error for gradients of weights that are no longer those of the forward pass."""
+    model, x = net(6, 30, 3), torch.randn(5, 6)
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert isinstance(step, LinearStep)
+    loss = F.cross_entropy(model(x), CLASSES)
+    with torch.inference_mode(), shared_out(step, Columns(6, 1)) as now:
+        now.step(x, lambda _: CLASSES, check_finite=False)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -161,12 +301,12 @@ def test_what_is_learnt_is_what_autograd_learns_from_all_pixels(loss: str, leave
     objective, losses = Objective(head, head.loss), []
     with (
         contextlib.suppress(KeyboardInterrupt),
-        narrowed(step, places=fewer.places, width=fewer.rows.shape[1], unit=BYTE) as now,
+        shared_out(step, Columns(fewer.rows.shape[1], threads, fewer.places, BYTE)) as now,
     ):
         for lr, (pixels, labels), (rows, _) in zip(
             torch.linspace(0.1, 0.4, 7).tolist(),
             passes,
-            passes.in_rows(fewer).in_bytes(),
+            passes.in_rows(fewer).in_bytes(parts=threads),
             strict=True,
         ):
             optimizer.param_groups[0]["lr"] = same.param_groups[0]["lr"] = lr
@@ -194,7 +334,7 @@ def test_targets_that_are_autograds_to_judge_end_the_pass_that_lacks_pixels() ->
     assert fewer is not None
     objective, left_out = Objective(heads.Head("classes", 3), F.cross_entropy), torch.full((8,), -100)
     rows = fewer.rows[:8].float()
-    with narrowed(step, places=fewer.places, width=rows.shape[1], unit=BYTE) as now:
+    with shared_out(step, Columns(rows.shape[1], 1, fewer.places, BYTE)) as now:
         plan = StepPlan(written_out=now, unit=BYTE)
         with pytest.raises(BrokenPass):
             train_step(model, objective, optimizer, rows, left_out, precision="float32", check_finite=False, plan=plan)
@@ -210,14 +350,15 @@ def learner(split: Split, **options: Any) -> Learner:
 
 @pytest.fixture
 def rows_taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each narrowed step took."""
-    taken, step = [], NarrowedStep.step
+    """How many rows each step took that did without pixels."""
+    taken, step = [], SharedOutStep.step
 
-    def counted(self: NarrowedStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
-        taken.append(len(inputs))
+    def counted(self: SharedOutStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+        if inputs[0].numel() < 144:
+            taken.append(len(inputs))
         return step(self, inputs, *given, **named)
 
-    monkeypatch.setattr(NarrowedStep, "step", counted)
+    monkeypatch.setattr(SharedOutStep, "step", counted)
     return taken
 
 
