@@ -1,4 +1,7 @@
-"""Nets side by side: what they leave to torch, and by which library they multiply."""
+"""Nets side by side: what they leave to torch, and in how many parts they take their inputs."""
+
+import copy
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +29,7 @@ def test_stacked_nets_leave_an_empty_batch_to_torch() -> None:
 def test_the_numbers_of_stacked_nets_are_all_their_parameters() -> None:
     step = step_of(models.hidden((1, 2, 3), 3, units=4))
     numbers = StackedNets([step, step]).numbers
-    assert sorted(each.shape for each in numbers) == [(2, 3), (2, 3, 4), (2, 4), (2, 4, 6)]
+    assert sorted(each.shape for each in numbers) == [(1, 8, 1), (1, 8, 6), (2, 3), (2, 3, 4)]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -43,22 +46,26 @@ def test_a_number_that_broke_is_found_after_more_steps(broken: float) -> None:
     assert not are_far_from_overflow(stacked.numbers)
 
 
-@pytest.mark.parametrize(
-    ("name", "vectors", "by_onednn"),
-    [
-        ("AMD EPYC", "AVX512", [True, True]),
-        ("AMD EPYC", "AVX2", [True, False]),
-        ("Intel Xeon", "AVX512", [False, False]),
-    ],
-)
-def test_many_units_side_by_side_go_by_onednn_where_the_processor_is_not_intels_and_has_long_vectors(
-    name: str, vectors: str, by_onednn: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    for units, wanted in zip((32, 33), by_onednn, strict=True):
-        step = step_of(models.hidden((1, 2, 3), 3, units=units))
-        assert StackedNets([step, step])._onednn is wanted
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("make", [models.linear, models.hidden])
+def test_nets_learn_the_same_from_inputs_in_parts_and_from_whole_ones(make: Any) -> None:
+    """As their own steps do, to rounding."""
+    nets = [make((1, 16, 16), 3) for _ in range(2)]
+    whole, alone = copy.deepcopy(nets), copy.deepcopy(nets)
+    stacked, same = (StackedNets([step_of(net) for net in each]) for each in (nets, whole))
+    assert stacked.parts == 2
+    for _ in range(3):
+        x = torch.randn(5, 1, 16, 16)
+        in_parts = x.view(5, 2, 128).transpose(0, 1).contiguous().transpose(0, 1)
+        losses = stacked.step(in_parts, CLASSES, 0.3)
+        torch.testing.assert_close(losses, same.step(x, CLASSES, 0.3))
+        each = [step_of(net).step(x, lambda _: CLASSES, check_finite=False) for net in alone]
+        assert losses is not None
+        torch.testing.assert_close(losses.tolist(), [float(loss) for loss in each if loss is not None])
+    torch.testing.assert_close(stacked.outputs(in_parts), same.outputs(x))
+    stacked.write_back()
+    for own, wanted in zip(nets, alone, strict=True):
+        torch.testing.assert_close(own.state_dict(), wanted.state_dict(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
         for epoch in range(epochs):
             started = perf_counter()
             losses, sizes = [], []
-            batches, unit = in_own_unit(first.training_batches)
+            batches, unit = in_own_unit(first.training_batches, parts=stacked.parts)
             for step, (inputs, labels) in enumerate(batches, start=epoch * len(first.training_batches)):
                 set_step_values(optimizer, schedule(step, steps))
                 shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
@@ -79,7 +79,7 @@ def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[floa
     """Validation loss and metrics of each."""
     if learners[0].validation_batches is None:
         return [(None, {}) for _ in learners]
-    batches, unit = in_own_unit(learners[0].validation_batches)
+    batches, unit = in_own_unit(learners[0].validation_batches, parts=stacked.parts)
     parts = [(stacked.outputs(inputs, unit=unit), labels) for inputs, labels in batches]
     outputs = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([part for _, part in parts])

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from inkproof.written_out import parts_of
 from inkproof.written_out.linear import LinearStep, relu_backward_
-from inkproof.written_out.products import by_onednn, is_sooner, product
 
 
 class StackedNets:
@@ -21,19 +21,31 @@ class StackedNets:
 
     Args:
         nets: the written-out step of each; their layers, losses and learning rates must be alike.
+
+    Attributes:
+        parts: in which the columns of the inputs are shared out among threads, as `written_out.shared_out` has it.
     """
 
     def __init__(self, nets: Sequence[LinearStep]):
         self._nets = nets
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
-        depth = range(len(nets[0].layers))
-        self._onednn = is_sooner(len(nets) * nets[0].layers[0].out_features)
-        self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in depth]
-        self._biases = [
+        first = nets[0].layers[0]
+        self.parts = parts_of(first.in_features) if self._flatten else 1
+        units, columns = len(nets) * first.out_features, first.in_features // self.parts
+        self._first = first.weight.detach().new_empty(self.parts, units, columns)
+        self._first.copy_(self._in_parts(torch.cat([net.layers[0].weight.detach() for net in nets])))
+        # Beside the first layer's products, its bias beside those of the first part.
+        self._beside = self._first.new_zeros(self.parts, units, 1)
+        above = range(1, len(nets[0].layers))
+        self._weights = [torch.stack([net.layers[at].weight.detach() for net in nets]) for at in above]
+        self._biases: list[Tensor | None] = [
             torch.stack([net.layers[at].bias.detach() for net in nets]) if nets[0].layers[at].bias is not None else None
-            for at in depth
+            for at in above
         ]
+        self._first_bias = None if first.bias is None else self._beside[0].view(len(nets), -1)
+        if self._first_bias is not None:
+            self._first_bias.copy_(torch.stack([net.layers[0].bias.detach() for net in nets]))
 
     @torch.inference_mode()
     def step(
@@ -42,7 +54,7 @@ class StackedNets:
         """Forward, backward, update of all nets.
 
         Args:
-            inputs: of one batch.
+            inputs: of one batch: (n, parts, columns), or as the layers take them.
             targets: in the form that the loss takes beside one net's outputs.
             lr: learning rate.
             unit: what inputs are multiplied by, within the products that take them; other than 1 for bytes alone.
@@ -50,73 +62,79 @@ class StackedNets:
         Returns:
             The loss of each net before the update; None for an empty batch.
         """
-        flat = inputs.flatten(1) if self._flatten else inputs
-        if not flat.shape[0]:
+        split = self._split(inputs)
+        if not split.shape[1]:
             return None
-        outputs = self._first(flat, unit)
+        outputs = self._lowest(split, unit)
         seen: list[Tensor] = []  # behind each ReLU
-        for at in range(1, len(self._weights)):
+        for weight, bias in zip(self._weights, self._biases, strict=True):
             seen.append(outputs.relu_())
-            outputs = self._upper(at, seen[-1])
+            outputs = _layer(weight, bias, seen[-1])
         loss, gradient = self._loss_gradient(outputs, targets)
         gradients = [gradient]
-        for weight, hidden in zip(self._weights[:0:-1], reversed(seen), strict=True):
+        for weight, hidden in zip(reversed(self._weights), reversed(seen), strict=True):
             gradients.append(relu_backward_(weight.mT @ gradients[-1], hidden))
         gradients.reverse()
-        rate = lr / flat.shape[0]  # for gradients that are n times theirs
-        for weight, gradient, hidden in zip(self._weights[1:], gradients[1:], seen, strict=True):
+        rate = lr / split.shape[1]  # for gradients that are n times theirs
+        for weight, gradient, hidden in zip(self._weights, gradients[1:], seen, strict=True):
             weight.baddbmm_(gradient, hidden.mT, alpha=-rate)
-        for bias, gradient in zip(self._biases, gradients, strict=True):
+        for bias, gradient in zip([self._first_bias, *self._biases], gradients, strict=True):
             if bias is not None:
                 bias.sub_(gradient.sum(dim=2), alpha=rate)
-        wide, gradient = self._weights[0].view(-1, flat.shape[1]), gradients[0].flatten(0, 1)
-        if self._onednn and by_onednn(gradient, flat):
-            wide.sub_(product(gradient, flat.T), alpha=rate * unit)
-        else:
-            wide.addmm_(gradient, flat, alpha=-rate * unit)
+        self._first.baddbmm_(gradients[0].flatten(0, 1).expand(self.parts, -1, -1), split, alpha=-rate * unit)
         return loss
 
     @torch.no_grad()
     def outputs(self, inputs: Float[Tensor, "n ..."], *, unit: float = 1.0) -> Float[Tensor, "nets n outputs"]:
         """What each net gives for these rows, multiplied by a unit."""
-        flat = inputs.flatten(1) if self._flatten else inputs
-        outputs = self._first(flat, unit)
-        for at in range(1, len(self._weights)):
-            outputs = self._upper(at, outputs.relu_())
+        outputs = self._lowest(self._split(inputs), unit)
+        for weight, bias in zip(self._weights, self._biases, strict=True):
+            outputs = _layer(weight, bias, outputs.relu_())
         return outputs.transpose(1, 2)
 
     @property
     def numbers(self) -> list[Tensor]:
         """All weights and biases."""
-        return [*self._weights, *(bias for bias in self._biases if bias is not None)]
+        return [self._first, self._beside, *self._weights, *(bias for bias in self._biases if bias is not None)]
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Give each net its weights."""
+        shape = len(self._nets), *self._nets[0].layers[0].weight.shape
+        weights = [self._first.transpose(0, 1).reshape(shape), *self._weights]
+        biases = [self._first_bias, *self._biases]
         for number, net in enumerate(self._nets):
-            for layer, weight, bias in zip(net.layers, self._weights, self._biases, strict=True):
+            for layer, weight, bias in zip(net.layers, weights, biases, strict=True):
                 layer.weight.copy_(weight[number])
                 if bias is not None:
                     layer.bias.copy_(bias[number])
 
-    def _first(self, flat: Float[Tensor, "n inputs"], unit: float) -> Float[Tensor, "nets units n"]:
-        """What the first layers give: one product for all nets."""
-        weight, bias = self._weights[0], self._biases[0]
-        wide, form = weight.view(-1, flat.shape[1]), (weight.shape[0], weight.shape[1], len(flat))
-        if self._onednn and by_onednn(wide, flat):
-            outputs = product(wide, flat).view(form)
-        elif bias is not None:
-            return torch.addmm(bias.view(-1, 1), wide, flat.T, alpha=unit).view(form)
-        else:
-            outputs = (wide @ flat.T).view(form)
-        if unit != 1:
-            outputs.mul_(unit)
-        return outputs if bias is None else outputs.add_(bias.unsqueeze(2))
+    def _in_parts(self, rows: Float[Tensor, "n inputs"]) -> Float[Tensor, "parts n columns"]:
+        by_part: Tensor = rows.unflatten(1, (self.parts, -1))
+        return by_part.transpose(0, 1)
 
-    def _upper(self, at: int, seen: Float[Tensor, "nets inputs n"]) -> Float[Tensor, "nets units n"]:
-        """What layers above the first give, net by net."""
-        weight, bias = self._weights[at], self._biases[at]
-        return weight @ seen if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen)
+    def _split(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "parts n columns"]:
+        if inputs.shape[1:] == (self.parts, self._first.shape[2]):
+            return inputs.transpose(0, 1)
+        return self._in_parts(inputs.flatten(1) if self._flatten else inputs)
+
+    def _lowest(self, split: Float[Tensor, "parts n columns"], unit: float) -> Float[Tensor, "nets units n"]:
+        """What the first layers give: one product for all nets and each part of the inputs' columns."""
+        total, *others = torch.baddbmm(
+            self._beside.expand(-1, -1, split.shape[1]), self._first, split.mT, alpha=unit
+        ).unbind()
+        for part in others:
+            total.add_(part)
+        return total.view(len(self._nets), -1, split.shape[1])
+
+
+def _layer(
+    weight: Float[Tensor, "nets units inputs"],
+    bias: Float[Tensor, "nets units"] | None,
+    seen: Float[Tensor, "nets inputs n"],
+) -> Float[Tensor, "nets units n"]:
+    """What layers above the first give, net by net."""
+    return weight @ seen if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, seen)
 
 
 def can_be_stacked(nets: Sequence[LinearStep | None]) -> bool:
