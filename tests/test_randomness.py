@@ -2,7 +2,7 @@
 
 import torch
 
-from inkproof.randomness import Streams
+from inkproof.randomness import Streams, seed_global
 
 
 def draw(streams: Streams, name: str) -> list[float]:
@@ -39,3 +39,11 @@ def test_the_global_generator_draws_from_a_stream_and_is_put_back() -> None:
     assert torch.equal(first, torch.rand(3, generator=twin["init"]))
     with streams.as_global("init"):
         assert not torch.equal(first, torch.rand(3))
+
+
+def test_the_global_stream_can_be_seeded_as_torch_seeds_it() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        wanted = torch.rand(3)
+        seed_global(5)
+        assert torch.equal(torch.rand(3), wanted)

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Result
 from safetensors.torch import load_file
 
-from inkproof.images import Split
+from inkproof.images import ImageSet, Split
 from inkproof.learner import Learner
 from inkproof.recipes import load_recipe
 from inkproof.recipes.building import build_learner, build_schedule
@@ -18,6 +19,7 @@ from inkproof.runs import open_run
 from inkproof.seeds import can_train_together, train_together
 from inkproof.sources import open_one
 from inkproof.stacked import StackedNets
+from inkproof.written_out import LinearStep
 
 Command = Callable[..., Result]
 RECIPES = ["linear", "linear-cross-entropy", "hidden-cross-entropy", "hidden-softmax", "logistic-torch"]
@@ -28,6 +30,28 @@ def learners(name: str, sides: Split, seeds: int = 3) -> list[Learner]:
     if recipe.classes is not None:
         sides = Split(*(side.with_classes(recipe.classes, rest="drop") for side in (sides.train, sides.valid)))
     return [build_learner(recipe, sides.train, sides.valid, seed=seed) for seed in range(seeds)]
+
+
+def larger(split: Split) -> Split:
+    """The same digits in images of 16×16, enough columns for two threads."""
+    sides = (split.train, split.valid)
+    pixels = [np.pad(side.pixels, ((0, 0), (0, 0), (4, 4), (4, 4))) for side in sides]
+    return Split(*(ImageSet(each, side.labels) for each, side in zip(pixels, sides, strict=True)))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", ["linear-cross-entropy", "hidden-cross-entropy", "logistic-torch"])
+def test_seeds_that_take_their_inputs_in_parts_equal_their_lone_trainings(name: str, few_digits: Split) -> None:
+    sides = larger(few_digits)
+    together, alone = learners(name, sides, seeds=2), learners(name, sides, seeds=2)
+    nets = [each.stepper().written_out for each in together]
+    assert StackedNets([one for one in nets if isinstance(one, LinearStep)]).parts == 2
+    schedule = build_schedule(load_recipe(name))
+    assert train_together(together, 2, schedule)
+    for stacked, lone in zip(together, alone, strict=True):
+        list(lone.epochs(2, schedule))
+        torch.testing.assert_close(stacked.model.state_dict(), lone.model.state_dict(), rtol=1e-4, atol=1e-5)
+        assert stacked.history[-1].valid_loss == pytest.approx(lone.history[-1].valid_loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_written_out import CASES, CLASSES, net, plain, sharing_weights, without_bias
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
-from inkproof import Deformation, HardExamples, ImageSet, Learner, Split, batches, heads
+from inkproof import Deformation, HardExamples, ImageSet, Learner, Split, batches, heads, steps
 from inkproof.batches import BYTE, Batches, Inked
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
@@ -176,9 +177,11 @@ def test_which_nets_are_shared_out_and_which_gain_without_blank_pixels(
 
 @pytest.mark.usefixtures("two_threads")
 def test_each_thread_has_a_part_where_columns_are_many_and_divide() -> None:
-    assert [parts_of(width) for width in (784, 640, 256, 255, 254, 785)] == [2, 2, 2, 1, 1, 1]
-    torch.set_num_threads(1)
-    assert parts_of(784) == 1
+    assert [parts_of(width, CPU) for width in (784, 640, 256, 255, 254, 785)] == [2, 2, 2, 1, 1, 1]
+    assert parts_of(784, torch.device("cuda")) == 1
+    for threads, parts in ((1, 1), (3, 1), (4, 4), (7, 1), (16, 1)):
+        torch.set_num_threads(threads)
+        assert parts_of(784, CPU) == parts
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
@@ -340,6 +343,16 @@ def test_targets_that_are_autograds_to_judge_end_the_pass_that_lacks_pixels() ->
             train_step(model, objective, optimizer, rows, left_out, precision="float32", check_finite=False, plan=plan)
 
 
+@pytest.mark.parametrize("kind", ["classes", "binary"])
+def test_targets_of_a_whole_side_are_those_of_its_batches(kind: Any) -> None:
+    objective = Objective(heads.Head(kind, 2), heads.cross_entropy)
+    labels = torch.tensor([0, 1, 1])
+    outputs = torch.rand(3, objective.head.outputs, dtype=torch.float64)
+    whole = objective.all_targets(labels, torch.float64)
+    assert torch.equal(whole, objective.targets(labels, outputs))
+    assert objective.targets(whole, outputs) is whole
+
+
 # -- a training --------------------------------------------------------------------------------------------------------
 
 
@@ -391,3 +404,48 @@ def test_a_pass_that_breaks_is_taken_again_with_all_pixels_and_names_its_step(
 def test_where_each_step_is_looked_at_all_pixels_are_taken(few_digits: Split, rows_taken: list[int]) -> None:
     learner(few_digits, allow=["not-finite"]).fit(1, lr=0.1, verbose=False)
     assert not rows_taken
+
+
+def framed(count: int = 150) -> ImageSet:
+    """Images of 20×20 whose last four columns are blank, of three classes that tell by their brightness."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    pixels = random.integers(0, 60, (count, 1, 20, 20)) + 60 * labels[:, None, None, None]
+    pixels[..., 16:] = 0
+    return ImageSet(pixels.astype(np.uint8), labels)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("on_finding", ["refuse", "record"])
+@pytest.mark.parametrize("given", ["images", "tensors"])
+@pytest.mark.parametrize("widths", [(400, 3), (400, 30, 3), (400, 80, 20, 3)])
+def test_a_training_shared_out_among_threads_is_that_of_the_plain_step(
+    widths: tuple[int, ...], given: str, on_finding: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pixels, and those that are not blank; batches that lie in parts, and others; the last one smaller."""
+    images, parts = framed(), []
+    step = SharedOutStep.__init__
+
+    def noted(self: SharedOutStep, plain: LinearStep, columns: Columns) -> None:
+        parts.append((columns.parts, columns.width))
+        step(self, plain, columns)
+
+    monkeypatch.setattr(SharedOutStep, "__init__", noted)
+    assert images.labels is not None
+    pairs = TensorDataset(torch.from_numpy(images.pixels / np.float32(255)), torch.from_numpy(images.labels.copy()))
+    found = []
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(steps, "can_be_shared_out", lambda step: False)
+        learner = Learner(
+            lambda: net(*widths),
+            images if given == "images" else pairs,
+            optimizer=torch.optim.SGD,
+            batch_size=40,
+            on_finding=on_finding,
+        )
+        learner.fit(2, lr=0.1, verbose=False)
+        found.append((learner.model.state_dict(), [row.train_loss for row in learner.history]))
+    whole = 336 if given == "images" and widths[1] > 64 else 400
+    assert parts == [(2 if given == "images" else 1, whole)] * 2
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

@@ -128,8 +128,8 @@ def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_image
 
 
 class LooksAtEachStep(Learner):
-    def _train_epoch(self, schedule: Any, first_step: int, steps: int, *, together: bool) -> float:
-        return super()._train_epoch(schedule, first_step, steps, together=False)
+    def _train_epoch(self, schedule: Any, first_step: int, steps: int, *, again: bool) -> float:
+        return super()._train_epoch(schedule, first_step, steps, again=False)
 
 
 @pytest.mark.parametrize("make", [models.linear, models.hidden, models.deep, models.conv])
@@ -187,7 +187,7 @@ def test_losses_and_weights_are_looked_at_together(place: str | None, broken: fl
     trained = stepper(model)
     with (
         nullcontext() if place is None else pytest.raises(BrokenPass),
-        trained.plan(CPU).quickest([], trained.objective, losses=losses),
+        trained.plan(CPU).quickest([], trained.objective, again=True, losses=losses),
         torch.no_grad(),
     ):
         losses += [torch.tensor(1.0), torch.tensor(broken if place == "loss" else 1.0), torch.tensor(1.0)]
@@ -197,18 +197,93 @@ def test_losses_and_weights_are_looked_at_together(place: str | None, broken: fl
             model.bias[1] = broken
 
 
-def test_what_is_raised_after_a_number_broke_does_not_hide_it(few_digits: Split) -> None:
-    def schedule(step: int, steps: int) -> float:
-        if step == 4:
-            raise ValueError("no such step")
-        return math.inf if breaks and step == 1 else 0.1
+def test_what_is_raised_after_a_number_broke_does_not_hide_it(
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Stepper.step
 
+    def failing(self: Stepper, inputs: Tensor, labels: Tensor, number: int, *given: Any) -> Tensor:
+        if number == 4:
+            raise ValueError("no such step")
+        return step(self, inputs, labels, number, *given)
+
+    monkeypatch.setattr(Stepper, "step", failing)
     for breaks in (False, True):
         learner = Learner(lambda: models.hidden((1, 8, 8), 10), few_digits.train, optimizer=torch.optim.SGD)
         assert len(learner.training_batches) > 4
         kind, message = (NotFinite, "step 2, before the update") if breaks else (ValueError, "no such step")
+        schedule = lambda step, steps, breaks=breaks: math.inf if breaks and step == 1 else 0.1  # noqa: E731
         with pytest.raises(kind, match=message):
             list(learner.epochs(1, schedule))
+
+
+@pytest.mark.parametrize("on_finding", ["refuse", "record"])
+def test_a_schedule_may_do_what_it_likes_with_the_weights(few_digits: Split, on_finding: Any) -> None:
+    """It is asked outside the pass, whose tensors cannot be trained."""
+    kept: list[Tensor] = []
+
+    def schedule(step: int, steps: int) -> float:
+        if not step:
+            kept.append(next(learner.model.parameters()).clone())
+        kept[-1] = kept[-1] * 0.9
+        return 0.1
+
+    learner = Learner(
+        lambda: models.hidden((1, 8, 8), 10), few_digits.train, optimizer=torch.optim.SGD, on_finding=on_finding
+    )
+    list(learner.epochs(2, schedule))
+    assert len(kept) == 1
+    assert kept[0].requires_grad
+    assert not kept[0].is_inference()
+
+
+@pytest.mark.parametrize("make", [models.linear, models.hidden, models.conv])
+@pytest.mark.parametrize("read", ["altered", "loaded"])
+def test_images_that_ask_for_gradients_are_trained_on(few_digits: Split, make: Any, read: str) -> None:
+    """An augmentation by a net of its own, or a user's tensors, from which no gradients are wanted here."""
+    train: Any = few_digits.train
+    filters = nn.Conv2d(1, 1, 3, padding=1)
+    if read == "loaded":
+        pixels = torch.from_numpy(train.pixels / np.float32(255)).requires_grad_()
+        train = DataLoader(TensorDataset(pixels, torch.from_numpy(train.labels.copy())), batch_size=64)
+    learner = Learner(
+        lambda: make((1, 8, 8), 10),
+        train,
+        optimizer=torch.optim.SGD,
+        augment=(lambda images, generator: filters(images)) if read == "altered" else None,
+        on_finding="record",
+    )
+    history = learner.fit(2, lr=0.1, verbose=False)
+    assert history[-1].train_loss < history[0].train_loss
+
+
+def test_rows_that_autograd_must_judge_are_given_to_it_once_and_for_all(
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pass breaks at a label to leave out; those after it are taken step by step."""
+    labels = torch.from_numpy(few_digits.train.labels.copy())
+    labels[7] = -100
+    pairs = TensorDataset(torch.from_numpy(few_digits.train.pixels / np.float32(255)), labels)
+    found = []
+    for written_out in (True, False):
+        learner = Learner(
+            lambda: models.hidden((1, 8, 8), 10), pairs, optimizer=torch.optim.SGD, allow=["labels-ignored"]
+        )
+        passes: list[bool] = []
+        train_epoch = learner._train_epoch
+
+        def noted(*given: Any, again: bool, passes: Any = passes, train_epoch: Any = train_epoch) -> float:
+            passes.append(again)
+            loss: float = train_epoch(*given, again=again)
+            return loss
+
+        monkeypatch.setattr(learner, "_train_epoch", noted)
+        if not written_out:
+            monkeypatch.setattr(Stepper, "written_out", None)
+        learner.fit(3, lr=0.1, verbose=False)
+        assert passes == ([True, False, False, False] if written_out else [True] * 3)
+        found.append(learner.model.state_dict())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
 def test_an_epoch_of_convolutions_takes_images_as_bytes(few_digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:

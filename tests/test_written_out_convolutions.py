@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inkproof import heads, models
+from inkproof.batches import TensorBatches
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import StepPlan, train_step
-from inkproof.written_out import ConvolutionalStep, in_place, quick_forward, write_out
+from inkproof.written_out import ConvolutionalStep, LinearStep, in_place, quick_forward, write_out
 
 plain = partial(torch.optim.SGD, lr=0.3)
 
@@ -277,3 +278,35 @@ def test_empty_batches_and_targets_that_do_not_fit_are_left_to_torch() -> None:
     few = torch.zeros(3, dtype=torch.int64)
     assert step.step(torch.randn(0, 1, 7, 7), lambda outputs: few[:0], check_finite=True) is None
     assert step.step(torch.randn(4, 1, 7, 7), lambda outputs: few, check_finite=True) is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("written_out", ["linear", "convolutional"])
+def test_what_autograd_must_judge_is_judged_with_what_was_learnt(
+    written_out: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label to leave out is not the written-out step's; its neighbours go on from what autograd made of it.
+
+    In a pass of inference mode, as an epoch is.
+    """
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(1, 3, 2, stride=2), nn.ReLU()] if written_out == "convolutional" else []
+    start = nn.Sequential(*layers, nn.Flatten(), nn.Linear(27 if layers else 36, 3)).double()
+    x, classes = torch.randn(15, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 2, 1, 2, 0] * 3)
+    classes[7] = -100
+    objective, found = Objective(heads.Head("classes", 3), F.cross_entropy), []
+    for quick in (True, False):
+        model = copy.deepcopy(start)
+        optimizer = plain(model.parameters(), fused=fused)
+        step = write_out(model, F.cross_entropy, optimizer)
+        assert type(step) is (ConvolutionalStep if layers else LinearStep)
+        batches = TensorBatches(x, classes, batch_size=5, device=torch.device("cpu"))
+        plan = StepPlan(written_out=step if quick else None)
+        with plan.quickest(batches, objective, again=False) as (now, taken):
+            assert torch.is_inference_mode_enabled() == quick
+            for inputs, labels in taken:
+                train_step(model, objective, optimizer, inputs, labels, precision="float32", plan=now)
+        found.append([parameter.detach() for parameter in model.parameters()])
+    for own, reference in zip(*found, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)

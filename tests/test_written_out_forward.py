@@ -59,13 +59,44 @@ def test_inputs_in_another_unit_are_scaled_within_the_product(model: nn.Module, 
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("rows", [128, 129, 2])
+@pytest.mark.parametrize(("rows", "parts"), [(128, 2), (129, 1), (126, 1)])
 @pytest.mark.parametrize("model", [models.linear((1, 4, 4), 3), models.hidden((1, 4, 4), 3), THREE_LAYERS])
-def test_rows_shared_out_among_threads_give_what_they_give_together(model: nn.Module, rows: int) -> None:
+def test_rows_shared_out_among_threads_give_what_they_give_together(
+    model: nn.Module, rows: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, baddbmm = set(), torch.baddbmm
+
+    def noted(beside: Tensor, weight: Tensor, *given: Tensor, **named: Any) -> Tensor:
+        shared.add(len(weight))
+        return baddbmm(beside, weight, *given, **named)
+
+    monkeypatch.setattr(torch, "baddbmm", noted)
     forward, given = asked(model)
     images = torch.rand(rows, 16)
     torch.testing.assert_close(forward(images), model(images).detach())
     assert not given
+    assert shared == {parts}
+
+
+class OfAnotherType(Tensor):
+    """As quantised weights are."""
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(2, 16, dtype=torch.float64),
+        torch.rand(0, 16),
+        torch.rand(2, 16).to_sparse(),
+        torch.rand(2, 16).as_subclass(OfAnotherType),
+        torch.rand(2, 16, device="meta"),
+    ],
+    ids=["float64", "empty", "sparse", "subclass", "another device"],
+)
+def test_images_that_are_no_plain_numbers_are_left_to_the_model(images: Tensor) -> None:
+    quick = quick_forward(THREE_LAYERS)
+    assert quick is not None
+    assert quick(images, 1.0) is None
 
 
 def hooked() -> nn.Module:
@@ -109,15 +140,16 @@ def test_images_of_another_size_have_torchs_error() -> None:
 def test_scores_take_the_quick_way_in_float32_alone(
     precision: Precision, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[nn.Module] = []
+    given: list[Tensor] = []
 
-    def noted(model: nn.Module) -> Any:
-        asked.append(model)
-        return quick_forward(model)
+    def noted(inputs: Tensor, unit: float) -> Tensor:
+        given.append(inputs)
+        return torch.full((2, 3), 7.0)
 
-    monkeypatch.setattr(steps, "quick_forward", noted)
+    monkeypatch.setattr(steps, "quick_forward", lambda model: noted)
     batches = [(torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))]
     with torch.autocast("cpu", torch.bfloat16):
         outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)
     assert outputs.dtype == torch.float32
-    assert bool(asked) == quick
+    assert bool(given) == quick
+    assert bool((outputs == 7).all()) == quick

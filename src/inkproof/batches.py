@@ -112,13 +112,16 @@ class Batches:
 
     def in_bytes(
         self, *, as_float: bool = True, parts: int = 1
-    ) -> Iterator[tuple[Shaped[Tensor, "b ..."], Int64[Tensor, " b"]]]:
+    ) -> Iterator[tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."]]]:
         """One pass whose inputs are bytes, 0 to 255, for who scales by `BYTE` within a product.
 
         Args:
             as_float: as float32, where those of the batch before lay, in memory that the processor's caches have; else
                 as uint8.
             parts: more than one for floats alone: inputs are (b, parts, columns), each part for itself in memory.
+
+        Returns:
+            Inputs, and labels or the targets that `with_targets` made of them.
         """
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
@@ -132,7 +135,7 @@ class Batches:
         for _, pixels, labels in self._pixel_batches():
             count = pixels.shape[0]
             given = pixels.unflatten(1, (parts, -1)).transpose(0, 1)
-            if count == largest:  # all but the last: whoever takes them may know the memory again
+            if count == largest:  # nearly all: whoever takes them may know the memory again
                 memory.copy_(given)
                 yield inputs, labels
             else:
@@ -177,8 +180,10 @@ class Batches:
             return self.difficulties.order(self.shuffle)
         return torch.randperm(len(self.images), generator=self.shuffle).to(self.device)
 
-    def _pixel_batches(self) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"], Int64[Tensor, " b"]]]:
-        """Positions, flat uint8 images and labels of each batch, on the device."""
+    def _pixel_batches(
+        self,
+    ) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"], Shaped[Tensor, "b ..."]]]:
+        """Positions, flat uint8 images and labels, or targets, of each batch, on the device."""
         order = self._order()
         bounds = self._bounds(len(order))
         sizes = [stop - start for start, stop in bounds]
@@ -238,7 +243,7 @@ def in_own_unit(
 
     Args:
         as_float: bytes as float32 numbers, else as uint8.
-        parts: in how many such numbers are to lie.
+        parts: in how many such numbers lie, where bytes become any.
     """
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
         return batches.in_bytes(as_float=as_float, parts=parts), BYTE

@@ -42,6 +42,7 @@ from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_me
 from inkproof.schedules import Schedule
 from inkproof.stepper import Stepper
 from inkproof.steps import BrokenPass, collect_outputs, evaluating, fit_means, forward
+from inkproof.weights import copied_weights
 
 
 class Learner:
@@ -214,15 +215,17 @@ class Learner:
         taken = self._steps_of(done)
         lengths = epoch_lengths(self.training_batches, epochs - done)
         steps = taken + sum(lengths)
+        again = True  # until a pass breaks, as those after it might
         for length in lengths:
             before = self.state_dict()
             started = perf_counter()
             try:
                 try:
-                    train_loss = self._train_epoch(schedule, taken, steps, together=self._record.stops_on_not_finite)
+                    train_loss = self._train_epoch(schedule, taken, steps, again=again)
                 except BrokenPass:
                     self.load_state_dict(before)
-                    train_loss = self._train_epoch(schedule, taken, steps, together=False)
+                    again = False
+                    train_loss = self._train_epoch(schedule, taken, steps, again=again)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
             except KeyboardInterrupt:
@@ -259,22 +262,23 @@ class Learner:
             audit.record_steps(self.model, self._steps, begun_with=self._inspection.begun_with)
         self._check_outcome()
 
-    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int, *, together: bool) -> float:
+    def _train_epoch(self, schedule: Schedule, first_step: int, steps: int, *, again: bool) -> float:
         """One pass over the training batches; returns the mean loss a row.
 
         Raises:
-            BrokenPass: steps were looked at `together`, and another pass must tell in which a number broke.
+            BrokenPass: it can be taken `again`, and must, step by step.
         """
         if isinstance(self.model, MeanImage):
             fit_means(self.model, self.training_batches)
             return self._judge(self.training_batches)[0]
         losses: list[Tensor] = []
-        sizes, stepper, kept = [], self.stepper(), losses if together else None
+        sizes, stepper = [], self.stepper()
+        values = schedules.values_of_a_pass(schedule, first_step, steps, epoch_lengths(self.training_batches, 1)[0])
+        quickest = stepper.quickest(self.training_batches, self.device, losses, again=again)
         self.model.train()
-        quickest = stepper.plan(self.device).quickest(self.training_batches, self.objective, losses=kept)
         with self._streams.as_global("model"), quickest as (plan, batches):
             for step, (inputs, labels) in enumerate(batches, start=first_step):
-                set_step_values(stepper.optimizer, schedule(step, steps))
+                set_step_values(stepper.optimizer, next(values))
                 losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
             if self._clean_batches is not None:
@@ -373,7 +377,7 @@ class Learner:
         try:
             for row in rows:
                 if self._best is None or row.rank < self._best["valid_loss"]:
-                    weights = copy.deepcopy(self.model.state_dict()) if keep_best else None
+                    weights = copied_weights(self.model) if keep_best else None
                     self._best = {"epoch": row.epoch, "valid_loss": row.rank, "weights": weights}
                 yield row
                 if patience is not None and row.epoch - self._best["epoch"] >= patience:
@@ -449,15 +453,12 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a training needs to go on to the same bits: weights, optimiser, streams, history."""
-        weights = self.model.state_dict()
-        for name, value in weights.items():  # a tensor's own deep copy takes three times as long
-            weights[name] = value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
         own: dict[str, Any] = {"best": self._best, "taken": self._taken}
         own["optimizer"] = None if self.optimizer is None else self.optimizer.state_dict()
         own["difficulty"] = None if self._difficulties is None else self._difficulties.difficulty
         # The history's rows cannot change: copying them deeply, anew each epoch, would grow to most of the time.
-        copied = {"model": weights, "streams": self._streams.state_dict(), "history": self.history.as_dicts()}
-        return copy.deepcopy(own) | copied
+        copied = {"streams": self._streams.state_dict(), "history": self.history.as_dicts()}
+        return copy.deepcopy(own) | {"model": copied_weights(self.model)} | copied
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave."""

@@ -37,7 +37,8 @@ class Objective:
 
     def all_targets(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
         """`targets` of a whole side, beside outputs (n, k): made once, and not in each step."""
-        return self.targets(labels, torch.empty(len(labels), self.head.outputs, dtype=dtype, device=labels.device))
+        outputs = torch.empty((), dtype=dtype, device=labels.device)
+        return self.targets(labels, outputs.expand(len(labels), self.head.outputs))
 
     def paired_targets(self, labels: Tensor, outputs: Tensor) -> Tensor:
         """`targets`, or ShapeMismatch where the loss would broadcast them against the outputs."""

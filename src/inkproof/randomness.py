@@ -70,9 +70,10 @@ class Streams:
 
 
 def seed_global(seed: int) -> None:
-    """Seed torch's global generators as `torch.manual_seed` does, which takes 2 ms where there is no CUDA device.
+    """Seed torch's global generators of the processor and of CUDA devices.
 
-    For one that may come it keeps the seed, and the stack that it was called from.
+    `torch.manual_seed` takes 2 ms where there is no CUDA device: it keeps the seed for one that may be initialised
+    later, with a stack trace.
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():

@@ -5,7 +5,8 @@ A schedule is a function of the step, counted from 0, and the number of steps of
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, count
 from typing import NamedTuple
 
 
@@ -17,6 +18,21 @@ class StepValues(NamedTuple):
 
 
 Schedule = Callable[[int, int], StepValues | float]
+
+
+def values_of_a_pass(schedule: Schedule, first_step: int, steps: int, length: int) -> Iterator[StepValues | float]:
+    """What each step of a pass takes, asked for before the first.
+
+    The pass may be one of inference mode, where what a user's function makes could not be trained.
+
+    Args:
+        schedule: of the training.
+        first_step: of the pass, counted from 0.
+        steps: of the training.
+        length: steps of the pass; a loader that gives more batches than it says is asked for them one by one.
+    """
+    values = (schedule(step, steps) for step in count(first_step))
+    return chain([next(values) for _ in range(length)], values)
 
 
 def constant(lr: float) -> Schedule:

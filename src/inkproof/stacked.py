@@ -31,7 +31,7 @@ class StackedNets:
         self._flatten = nets[0].flatten
         self._loss_gradient = nets[0].loss_gradient
         first = nets[0].layers[0]
-        self.parts = parts_of(first.in_features) if self._flatten else 1
+        self.parts = parts_of(first.in_features, first.weight.device) if self._flatten else 1
         units, columns = len(nets) * first.out_features, first.in_features // self.parts
         self._first = first.weight.detach().new_empty(self.parts, units, columns)
         self._first.copy_(self._in_parts(torch.cat([net.layers[0].weight.detach() for net in nets])))
@@ -114,7 +114,7 @@ class StackedNets:
         return by_part.transpose(0, 1)
 
     def _split(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "parts n columns"]:
-        if inputs.shape[1:] == (self.parts, self._first.shape[2]):
+        if self._flatten and inputs.shape[1:] == (self.parts, self._first.shape[2]):
             return inputs.transpose(0, 1)
         return self._in_parts(inputs.flatten(1) if self._flatten else inputs)
 

@@ -1,7 +1,8 @@
 """The steps of one training: the fastest way there is for its model and device, and an end where numbers break."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
@@ -59,6 +60,20 @@ class Stepper:
         guard = DeviceGuard(device) if self.record.stops_on_not_finite else None
         captured = self.captured if can_be_captured(self.model, self.objective.loss) else None
         return StepPlan(guard=guard, captured=captured, watch=watch)
+
+    def quickest(
+        self, batches: BatchSource, device: torch.device, losses: list[Tensor], *, again: bool
+    ) -> AbstractContextManager[tuple[StepPlan, Iterable[tuple[Tensor, Tensor]]]]:
+        """The plan of an epoch with its batches, as `StepPlan.quickest` has it.
+
+        Args:
+            batches: of the epoch.
+            device: of the model.
+            losses: where those of the steps will be.
+            again: the pass can be taken again: numbers that would stop the training may be looked at when it ends.
+        """
+        together = again and self.record.stops_on_not_finite
+        return self.plan(device).quickest(batches, self.objective, again=again, losses=losses if together else None)
 
     def step(self, inputs: Tensor, labels: Tensor, number: int, plan: StepPlan = PLAIN) -> Float[Tensor, ""]:
         """Take a step; returns the loss before the update.

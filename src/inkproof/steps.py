@@ -38,7 +38,7 @@ class BrokenPass(Exception):
     """A pass that must be taken again, step by step.
 
     A number came near the end of what float32 holds in a pass whose steps were looked at together, or autograd must
-    take a batch whose blank pixels were left out.
+    judge a batch whose step was taken on a copy.
     """
 
 
@@ -64,7 +64,7 @@ class StepPlan:
 
     @contextmanager
     def quickest(
-        self, batches: BatchSource, objective: Objective, *, losses: list[Tensor] | None = None
+        self, batches: BatchSource, objective: Objective, *, again: bool, losses: list[Tensor] | None = None
     ) -> Iterator[tuple["StepPlan", Iterable[tuple[Tensor, Tensor]]]]:
         """The quickest plan for one pass, in a block that ends with it, and the batches as that plan takes them.
 
@@ -74,13 +74,13 @@ class StepPlan:
         Args:
             batches: of the pass.
             objective: of its steps.
-            losses: where whoever takes the steps puts them, if the pass can be taken again: they and the
-                weights may then be looked at together, when the block ends. A pass that breaks takes twice as long for
-                it, all others a twentieth less.
+            again: the pass can be taken again, if it breaks.
+            losses: where whoever takes the steps puts them, if the pass can be taken again and is to break where they
+                do: they and the weights are then looked at together, when the block ends. A pass that breaks takes
+                twice as long for it, all others a twentieth less.
 
         Raises:
-            BrokenPass: numbers that were looked at together broke, whatever was raised later; or a batch without blank
-                pixels would be autograd's.
+            BrokenPass: numbers that were looked at together broke, whatever was raised later.
         """
         if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
             yield self, batches
@@ -93,7 +93,7 @@ class StepPlan:
             if isinstance(batches, Batches):
                 dtype = parameters[0].dtype
                 batches = batches.with_targets(lambda labels: objective.all_targets(labels, dtype))
-            taken, unit, form = self._form(batches, again=losses is not None)
+            taken, unit, form = self._form(batches, again=again)
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
             with looking, _without_autograd(batches), form as step:
                 yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
@@ -117,18 +117,20 @@ class StepPlan:
             inked = batches.inked
             if inked is not None:
                 batches, width, places = batches.in_rows(inked), inked.rows.shape[1], inked.places
-        parts = parts_of(width)
-        taken, unit = in_own_unit(batches, parts=parts if step.flatten else 1)
+        parts = parts_of(width, batches.device) if step.flatten and isinstance(batches, Batches) else 1
+        taken, unit = in_own_unit(batches, parts=parts)
         return taken, unit, shared_out(step, Columns(width, parts, places, unit))
 
 
 def _without_autograd(batches: BatchSource) -> AbstractContextManager[object]:
-    """Inference mode for a whole pass: entered for each step it takes longer than an operation.
-
-    An augmentation, which may be a user's, goes without.
-    """
+    """Inference mode for a whole pass, unless an augmentation, which may be a user's, alters its images."""
     altered = isinstance(batches, Batches) and batches.augment is not None
     return nullcontext() if altered else torch.inference_mode()
+
+
+def _inference_mode() -> AbstractContextManager[object]:
+    """For a step, unless its pass is one: to enter it takes longer than an operation of a small net."""
+    return nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode()
 
 
 @contextmanager
@@ -162,7 +164,7 @@ def train_step(
 
     Args:
         inputs: (b, ...) on the model's device, in units of `plan.unit`.
-        labels: (b,) class indices, or targets as a user's loader gives them.
+        labels: (b,) class indices, or targets in the form that the loss takes.
         check_finite: look at the loss and the gradients before the update.
         plan: how the same is computed faster.
 
@@ -175,7 +177,8 @@ def train_step(
         NotFinite: the loss or a gradient is NaN or infinite; the weights are then still those before the step.
     """
     if plan.written_out is not None:
-        done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
+        with _inference_mode():
+            done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
         if isinstance(plan.written_out, SharedOutStep):
@@ -184,7 +187,7 @@ def train_step(
             inputs = inputs * plan.unit
         with torch.inference_mode(False):  # tensors that were made in it cannot be differentiated
             inputs, labels = (each.clone() if each.is_inference() else each for each in (inputs, labels))
-            alone = replace(plan, written_out=None)
+            alone = replace(plan, written_out=None, unit=1.0)
             return train_step(
                 model, objective, optimizer, inputs, labels, precision=precision, check_finite=check_finite, plan=alone
             )

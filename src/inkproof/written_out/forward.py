@@ -18,7 +18,7 @@ _ROWS = 64  # of a batch for each thread: with fewer it gets no part of its own
 
 QuickForward = Callable[[Tensor, float], Tensor | None]
 """Takes inputs (n, ...) and what they are multiplied by, gives outputs (n, k); None for inputs that do not fit.
-For a block without gradients."""
+Called where no gradients are recorded, as in `collect_outputs`."""
 
 
 def quick_forward(model: nn.Module) -> QuickForward | None:

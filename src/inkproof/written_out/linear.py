@@ -71,7 +71,6 @@ class LinearStep:
         small = all(weight.numel() <= SMALL for weight in weights)
         self.threads = one_thread if small else nullcontext
 
-    @torch.inference_mode()
     def step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
@@ -83,7 +82,7 @@ class LinearStep:
             check_finite: look for numbers near the end of what float32 holds before the update.
 
         Returns:
-            The loss before the update, an inference tensor; None where such numbers were found, or data of another
+            The loss before the update; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
         flat = rows_of(inputs, self.layers[0].in_features, flatten=self.flatten)

@@ -33,5 +33,5 @@ def are_far_from_overflow(numbers: Iterable[Tensor]) -> bool:
     Plain SGD never makes a broken weight finite again, and losses are kept: a look at the weights after many steps and
     at all their losses finds any step that broke.
     """
-    ends = (torch.aminmax(each.detach()) for each in numbers)
+    ends = (torch.aminmax(each.detach()) for each in numbers if each.numel())
     return all(end.min.item() > -LARGE and end.max.item() < LARGE for end in ends)

@@ -150,7 +150,8 @@ class SharedOutStep:
             return None
         split, transposed, memory = self._taken
         rows, unit, has_bias = inputs.shape[0], self._columns.unit, self._columns.places is None
-        torch.baddbmm(memory.bias, self._first, transposed, beta=has_bias, alpha=unit, out=memory.by_part)
+        beta = 1.0 if has_bias else 0.0
+        torch.baddbmm(memory.bias, self._first, transposed, beta=beta, alpha=unit, out=memory.by_part)
         with self._plain.threads():
             total = memory.parts[0]
             for part in memory.parts[1:]:
@@ -178,17 +179,22 @@ class SharedOutStep:
 
     def _take(self, inputs: Float[Tensor, "n ..."]) -> bool:
         """See inputs part by part, and find memory for their size; False where they do not fit."""
-        parts, width = self._columns.parts, self._columns.width
-        lie_in_parts = inputs.shape[1:] == (parts, width // parts)
-        flat = inputs if lie_in_parts else rows_of(inputs, width, flatten=self._plain.flatten)
+        parts, width, flattens = self._columns.parts, self._columns.width, self._plain.flatten
+        lie_in_parts = flattens and inputs.shape[1:] == (parts, width // parts)
+        flat = inputs if lie_in_parts else rows_of(inputs, width, flatten=flattens)
         if flat is None or flat.dtype != self._first.dtype:
             return False
         rows = inputs.shape[0]
         if rows not in self._memory:
             self._memory[rows] = self._new_memory(rows)
         memory = self._memory[rows]
-        split = inputs.transpose(0, 1) if lie_in_parts else memory.inputs.copy_(self._in_parts(flat))
-        self._given = inputs if lie_in_parts else None  # a copy would not see them change
+        if lie_in_parts:
+            split = inputs.transpose(0, 1)
+        elif parts == 1:
+            split = flat[None]
+        else:
+            split = memory.inputs.copy_(self._in_parts(flat))
+        self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
         self._taken = split, split.mT, memory
         return True
 
@@ -228,19 +234,19 @@ def shared_out(step: LinearStep, columns: Columns) -> Iterator[SharedOutStep]:
 
 
 def can_be_shared_out(step: LinearStep) -> bool:
-    """Whether each layer adds a bias, numbers are float32, and no two layers' are the same."""
+    """Whether each layer adds a bias, numbers are float32, and no two layers' lie in the same memory."""
     known = all(layer.bias is not None and layer.weight.dtype == torch.float32 for layer in step.layers)
     return known and not share_memory(step.layers)
 
 
 def gains_without_blanks(step: LinearStep, pixels: int) -> bool:
-    """Whether a step takes images of so many pixels, with a first layer that is worth a copy of them, and others."""
+    """Whether a step takes images of so many pixels, with a first layer that is worth a copy, and layers above it."""
     first, *upper = step.layers
     takes = step.flatten and first.in_features == pixels
     return takes and first.out_features > _WIDE and len(upper) > 0
 
 
-def parts_of(width: int) -> int:
-    """In how many parts rows of so many inputs are shared out: one a thread, or one in all."""
-    threads = torch.get_num_threads()
+def parts_of(width: int, device: torch.device) -> int:
+    """In how many parts rows of so many inputs are shared out: one a thread of the processor, or one in all."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     return threads if width % threads == 0 and width >= threads * _COLUMNS else 1
