@@ -36,7 +36,7 @@ def larger(split: Split) -> Split:
     """The same digits in images of 16×16, enough columns for two threads."""
     sides = (split.train, split.valid)
     pixels = [np.pad(side.pixels, ((0, 0), (0, 0), (4, 4), (4, 4))) for side in sides]
-    return Split(*(ImageSet(each, side.labels) for each, side in zip(pixels, sides, strict=True)))
+    return Split(*(ImageSet(each, side.labels, ids=side.ids) for each, side in zip(pixels, sides, strict=True)))
 
 
 @pytest.mark.usefixtures("two_threads")

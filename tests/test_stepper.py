@@ -237,6 +237,7 @@ def test_a_schedule_may_do_what_it_likes_with_the_weights(few_digits: Split, on_
     assert not kept[0].is_inference()
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # the audit looks at such tensors too
 @pytest.mark.parametrize("make", [models.linear, models.hidden, models.conv])
 @pytest.mark.parametrize("read", ["altered", "loaded"])
 def test_images_that_ask_for_gradients_are_trained_on(few_digits: Split, make: Any, read: str) -> None:
