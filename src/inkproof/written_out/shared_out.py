@@ -75,7 +75,6 @@ class _Memory:
     """What a step computes in, for all batches of a size.
 
     Args:
-        inputs: a copy of those that do not come in parts.
         bias: of the first layer for the first part, zeros for the others.
         by_part: what the first layer gives for each part of the inputs.
         parts: these.
@@ -85,7 +84,6 @@ class _Memory:
         output_rows: the same, row by row.
     """
 
-    inputs: Float[Tensor, "parts n columns"]
     bias: Float[Tensor, "parts units n"]
     by_part: Float[Tensor, "parts units n"]
     parts: Sequence[Float[Tensor, "units n"]]
@@ -138,14 +136,14 @@ class SharedOutStep:
     def step(
         self, inputs: Float[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor], *, check_finite: bool
     ) -> Float[Tensor, ""] | None:
-        """As `LinearStep.step`, for a pass whose numbers are looked at together; None for data of another form.
+        """As `LinearStep.step`, for a pass whose steps look at no numbers; None for data of another form.
 
         Args:
             inputs: (n, parts, columns), or as the layers take them.
             to_targets: as there.
-            check_finite: not for such a pass.
+            check_finite: false; numbers may be looked at when the pass ends.
         """
-        assert not check_finite, "numbers are looked at when the pass ends"
+        assert not check_finite, "numbers may be looked at when the pass ends"
         if inputs is not self._given and not self._take(inputs):
             return None
         split, transposed, memory = self._taken
@@ -188,18 +186,13 @@ class SharedOutStep:
         if rows not in self._memory:
             self._memory[rows] = self._new_memory(rows)
         memory = self._memory[rows]
-        if lie_in_parts:
-            split = inputs.transpose(0, 1)
-        elif parts == 1:
-            split = flat[None]
-        else:
-            split = memory.inputs.copy_(self._in_parts(flat))
+        split = inputs.transpose(0, 1) if lie_in_parts else self._in_parts(flat)
         self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
         self._taken = split, split.mT, memory
         return True
 
     def _new_memory(self, rows: int) -> _Memory:
-        parts, units, columns = self._first.shape
+        parts, units, _ = self._first.shape
         layers: list[_Layer] = []
         outputs = lowest = self._first.new_empty(self._plain.layers[-1].out_features, rows)
         for matrix in reversed(self._upper):  # a layer's outputs are what the next one sees
@@ -209,7 +202,6 @@ class SharedOutStep:
             lowest = below
         by_part = lowest[None] if parts == 1 else lowest.new_empty(parts, units, rows)
         return _Memory(
-            inputs=self._first.new_empty(parts, rows, columns),
             bias=self._bias.expand(-1, -1, rows),
             by_part=by_part,
             parts=by_part.unbind(),
