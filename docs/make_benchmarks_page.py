@@ -75,19 +75,17 @@ that of the build for processors, which all others have.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
 convolutions, and 4 times by the process. This processor is slower at products than the Intel Xeon below, and
-has faster and slower minutes; while it is slow the ratios are lower, since products and memory slow down more than
-other libraries' Python does. Here and in three more rounds of fastai alone ([log](log.md)):
+has faster and slower minutes ([log](log.md)). Here, and in five more rounds of the convolutions and the deep net alone:
 
-- By the epoch 784-10 (10.4, 10.0) and 784-1 (11.0, 8.9) were above the line in both, the convolutions too (3.1, 3.9);
-  784-30-10 (8.1, 6.1) was so in one. For the deep net (3.0, 2.7) no line was set.
-- By the process 784-10 (7.1, 7.9), 784-30-10 (6.3, 5.8) and 784-1 (5.1, 5.0) were above the line in both, the
-  convolutions (3.7, 4.3) in one, the deep net (3.9, 3.7; in three runs of it alone 4.1, 4.1 and 3.9) around it: half of
-  its process is products that both make, at what the processor has, a third is the import of torch. All five together
-  here: {whole:.1f}.
+- By the epoch 784-10 (13.7), 784-30-10 (10.9) and 784-1 (12.2) were above the line, the convolutions too (3.4, 3.5). For
+  the deep net (2.9, 2.9) no line was set.
+- By the process 784-10 (8.0), 784-30-10 (6.7) and 784-1 (5.6) were above the line, the convolutions (4.0, 4.0) on it, the
+  deep net (4.3, 3.9) around it: half of its process is products that both make, at what the processor has, a third is
+  the import of torch. All five together here: {whole:.1f}.
 - By module: all five together here {by_module:.1f}.
 
-On 2 cores of an Intel Xeon with AVX-512, before the deep net did without pixels that are blank in all images, four runs
-gave by the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net
+On 2 cores of an Intel Xeon with AVX-512, before the last two changes to steps of linear layers (the log's of 29 November),
+four runs gave by the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net
 2.4 to 2.6; by the process 7.8 to 9.5, 6.2 to 6.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
 """
 GROWTH = """## How cost grows
