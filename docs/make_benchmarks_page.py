@@ -84,9 +84,9 @@ has faster and slower minutes ([log](log.md)). Here, and in five more rounds of 
   is the import of torch. All five together here: {whole:.1f}.
 - By module: all five together here {by_module:.1f}.
 
-On 2 cores of an Intel Xeon with AVX-512, before the log's two entries of 29 November on linear layers, four runs gave by
-the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net 2.4 to
-2.6; by the process 7.8 to 9.5, 6.2 to 6.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
+On 2 cores of an Intel Xeon with AVX-512, before the log's two entries of 29 November on linear layers, four runs gave
+by the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net 2.4
+to 2.6; by the process 7.8 to 9.5, 6.2 to 6.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
 """
 GROWTH = """## How cost grows
 
