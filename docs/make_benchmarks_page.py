@@ -75,13 +75,14 @@ that of the build for processors, which all others have.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
 convolutions, and 4 times by the process. This processor is slower at products than the Intel Xeon below, and
-has faster and slower minutes ([log](log.md)). Here, and in five more rounds of the convolutions and the deep net alone:
+has faster and slower minutes ([log](log.md)). Here, in five more rounds of the convolutions and the deep net alone, and
+in six more of the latter:
 
 - By the epoch 784-10 (13.7), 784-30-10 (10.9) and 784-1 (12.2) were above the line, the convolutions too (3.4, 3.5).
-  For the deep net (2.9, 2.9) no line was set.
+  For the deep net (2.9, 2.9, 3.5) no line was set.
 - By the process 784-10 (8.0), 784-30-10 (6.7) and 784-1 (5.6) were above the line, the convolutions (4.0, 4.0) on it,
-  the deep net (4.3, 3.9) around it: half of its process is products that both make, at what the processor has, a third
-  is the import of torch. All five together here: {whole:.1f}.
+  the deep net (4.3, 3.9, 4.5) above it in two: half of its process is products that both make, at what the processor
+  has, a third is the import of torch. All five together here: {whole:.1f}.
 - By module: all five together here {by_module:.1f}.
 
 On 2 cores of an Intel Xeon with AVX-512, before the log's two entries of 29 November on linear layers, four runs gave
