@@ -100,7 +100,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self._bounds(len(self.images)))
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b ..."], Int64[Tensor, " b"]]]:
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b ..."], Shaped[Tensor, "b ..."]]]:
         for positions, pixels, labels in self._pixel_batches():
             inputs = pixels.to(torch.float32).mul_(BYTE).view(-1, *self._shape)
             if self.augment is not None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out import parts_of
+from inkproof.written_out import in_parts, parts_of
 from inkproof.written_out.linear import LinearStep, relu_backward_
 
 
@@ -34,7 +34,7 @@ class StackedNets:
         self.parts = parts_of(first.in_features, first.weight.device) if self._flatten else 1
         units, columns = len(nets) * first.out_features, first.in_features // self.parts
         self._first = first.weight.detach().new_empty(self.parts, units, columns)
-        self._first.copy_(self._in_parts(torch.cat([net.layers[0].weight.detach() for net in nets])))
+        self._first.copy_(in_parts(torch.cat([net.layers[0].weight.detach() for net in nets]), self.parts))
         # Beside the first layer's products, its bias beside those of the first part.
         self._beside = self._first.new_zeros(self.parts, units, 1)
         above = range(1, len(nets[0].layers))
@@ -109,14 +109,10 @@ class StackedNets:
                 if bias is not None:
                     layer.bias.copy_(bias[number])
 
-    def _in_parts(self, rows: Float[Tensor, "n inputs"]) -> Float[Tensor, "parts n columns"]:
-        by_part: Tensor = rows.unflatten(1, (self.parts, -1))
-        return by_part.transpose(0, 1)
-
     def _split(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "parts n columns"]:
         if self._flatten and inputs.shape[1:] == (self.parts, self._first.shape[2]):
             return inputs.transpose(0, 1)
-        return self._in_parts(inputs.flatten(1) if self._flatten else inputs)
+        return in_parts(inputs.flatten(1) if self._flatten else inputs, self.parts)
 
     def _lowest(self, split: Float[Tensor, "parts n columns"], unit: float) -> Float[Tensor, "nets units n"]:
         """What the first layers give: one product for all nets and each part of the inputs' columns."""

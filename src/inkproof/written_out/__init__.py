@@ -23,6 +23,7 @@ from inkproof.written_out.shared_out import (
     SharedOutStep,
     can_be_shared_out,
     gains_without_blanks,
+    in_parts,
     parts_of,
     shared_out,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "are_far_from_overflow",
     "can_be_shared_out",
     "gains_without_blanks",
+    "in_parts",
     "in_place",
     "parts_of",
     "quick_forward",

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from inkproof.written_out.chain import share_memory
@@ -116,11 +116,11 @@ class SharedOutStep:
         self._parameters = [layer.bias.detach() for layer in plain.layers] + [layer.weight.detach() for layer in upper]
         if columns.places is None:
             self._copies.append(self._first)
-            self._parameters.append(self._in_parts(self._weight))
+            self._parameters.append(in_parts(self._weight, columns.parts))
         else:
             rows = self._weight.new_zeros(first.out_features, columns.width)
             rows[:, : len(columns.places)] = self._weight.index_select(1, columns.places)
-            self._first.copy_(self._in_parts(rows))
+            self._first.copy_(in_parts(rows, columns.parts))
         torch._foreach_copy_(self._copies, self._parameters)
         self._memory: dict[int, _Memory] = {}  # by rows; an epoch's batches are of two sizes
         self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
@@ -171,10 +171,6 @@ class SharedOutStep:
         self._first.baddbmm_(gradient.expand(len(split), -1, -1), split, alpha=-rate * unit)
         return loss
 
-    def _in_parts(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "parts n columns"]:
-        by_part: Tensor = rows.unflatten(1, (self._columns.parts, -1))
-        return by_part.transpose(0, 1)
-
     def _take(self, inputs: Float[Tensor, "n ..."]) -> bool:
         """See inputs part by part, and find memory for their size; False where they do not fit."""
         parts, width, flattens = self._columns.parts, self._columns.width, self._plain.flatten
@@ -186,7 +182,7 @@ class SharedOutStep:
         if rows not in self._memory:
             self._memory[rows] = self._new_memory(rows)
         memory = self._memory[rows]
-        split = inputs.transpose(0, 1) if lie_in_parts else self._in_parts(flat)
+        split = inputs.transpose(0, 1) if lie_in_parts else in_parts(flat, parts)
         self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
         self._taken = split, split.mT, memory
         return True
@@ -242,3 +238,9 @@ def parts_of(width: int, device: torch.device) -> int:
     """In how many parts rows of so many inputs are shared out: one a thread of the processor, or one in all."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     return threads if width % threads == 0 and width >= threads * _COLUMNS else 1
+
+
+def in_parts(rows: Shaped[Tensor, "n width"], parts: int) -> Shaped[Tensor, "parts n columns"]:
+    """Rows with their columns shared out among parts, the first ones to the first; a view."""
+    by_part: Tensor = rows.unflatten(1, (parts, -1))
+    return by_part.transpose(0, 1)
