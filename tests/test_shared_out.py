@@ -15,8 +15,9 @@ from test_written_out import CASES, CLASSES, net, plain, sharing_weights, withou
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from inkproof import Deformation, HardExamples, ImageSet, Learner, Split, batches, heads, steps
-from inkproof.batches import BYTE, Batches, Inked
+from inkproof import Deformation, HardExamples, ImageSet, Learner, Split, blank_pixels, heads, steps
+from inkproof.batches import BYTE, Batches
+from inkproof.blank_pixels import Inked
 from inkproof.errors import NotFinite
 from inkproof.objective import Objective
 from inkproof.steps import BrokenPass, StepPlan, train_step
@@ -101,7 +102,7 @@ def test_nothing_is_left_out_where_that_would_not_pay_or_images_are_altered(monk
     on_gpu = Batches(images(), batch_size=8, device=CPU)
     on_gpu.device = torch.device("cuda")
     assert on_gpu.inked is None
-    monkeypatch.setattr(batches, "_MOST_TO_COPY", 50 * 144 - 1)
+    monkeypatch.setattr(blank_pixels, "_MOST_TO_COPY", 50 * 144 - 1)
     assert inked(images()) is None
     assert inked(images(49)) is not None
 
@@ -110,10 +111,10 @@ def test_a_copy_is_shared_by_all_batches_of_a_set_and_freed_with_it() -> None:
     whole = images()
     first, second = (Batches(whole, batch_size=size, device=CPU) for size in (8, 9))
     assert first.inked is second.inked
-    known = len(batches._inked)
+    known = len(blank_pixels._inked)
     del whole, first, second
     gc.collect()
-    assert len(batches._inked) < known
+    assert len(blank_pixels._inked) < known
 
 
 def test_batches_of_rows_are_as_the_batches_are_set_now() -> None:
@@ -381,7 +382,7 @@ def test_a_training_without_blank_pixels_is_that_with_all_of_them(
     narrow = learner(few_digits)
     narrow.fit(3, lr=0.1, verbose=False)
     assert sum(rows_taken) == 3 * 300
-    monkeypatch.setattr(batches, "_MOST_TO_COPY", 0)
+    monkeypatch.setattr(blank_pixels, "_MOST_TO_COPY", 0)
     whole = learner(few_digits)
     whole.fit(3, lr=0.1, verbose=False)
     assert sum(rows_taken) == 3 * 300

@@ -8,7 +8,6 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -20,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDataset
 
 from inkproof.augment import Augmentation
+from inkproof.blank_pixels import Inked, without_blank_pixels
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
 from inkproof.pairs import as_tensors, sampled
-from inkproof.runtime import to_whole_vectors
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
@@ -35,14 +34,10 @@ BYTE = 1 / 255
 _CHUNK_BATCHES = 64  # batches that travel to the device together when the pixels do not fit there
 _TOGETHER = 2**20  # bytes of images gathered by one call, of several small batches
 _SHARE_OF_FREE_MEMORY = 0.5
-_MOST_TO_COPY = 2**26  # bytes of images: a copy takes memory, and 1.5 to 3 ms a megabyte
-_BLANK = 1 / 8  # of the pixels: with fewer, a few epochs win less without them than the copy takes
 _SAMPLE = 128  # rows that show what a model's outputs are
 
 # One copy of an image store's pixels a device, shared by all subsets and freed with the store.
 _resident: WeakKeyDictionary[Any, dict[torch.device, Tensor]] = WeakKeyDictionary()
-# What sets of images are without blank pixels, shared by all who train on them and freed with them.
-_inked: WeakKeyDictionary[ImageSet, "Inked | None"] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -143,15 +138,13 @@ class Batches:
                 yield inputs[:count], labels
 
     @property
-    def inked(self) -> "Inked | None":
+    def inked(self) -> Inked | None:
         """The images without blank pixels, for `in_rows`; None where few are blank, or images are many or altered."""
         if self.augment is not None or self.difficulties is not None or self.device.type != "cpu":
             return None
-        if self.images not in _inked:
-            _inked[self.images] = _without_blank_pixels(self.images)
-        return _inked[self.images]
+        return without_blank_pixels(self.images)
 
-    def in_rows(self, inked: "Inked") -> "Batches":
+    def in_rows(self, inked: Inked) -> "Batches":
         """The same batches, as they are set now, of these rows in place of images."""
         batches = copy.copy(self)
         batches._pixels, batches._rows, batches._shape = inked.rows, None, (inked.rows.shape[1],)
@@ -204,36 +197,6 @@ class Batches:
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])
-
-
-@dataclass(frozen=True)
-class Inked:
-    """Images without pixels that are blank in all of them.
-
-    Args:
-        rows: the pixels that are left, zeros to the end of a vector, and a byte of 255 in place of the last zero.
-        places: which pixels are left.
-    """
-
-    rows: UInt8[Tensor, "n width"]
-    places: Int64[Tensor, " places"]
-
-
-def _without_blank_pixels(images: ImageSet) -> Inked | None:
-    """A copy of the images; None where few pixels are blank or the images are many."""
-    pixels = math.prod(images.shape)
-    if len(images) * pixels > _MOST_TO_COPY:
-        return None
-    rows = images.pixels.reshape(-1, pixels)
-    places = np.flatnonzero(np.bitwise_or.reduce(rows, axis=0))
-    width = to_whole_vectors(len(places) + 1)
-    if width > (1 - _BLANK) * pixels:
-        return None
-    # Blank pixels fill the vector, since zeros would be another copy.
-    blank = np.setdiff1d(np.arange(pixels), places)[: width - len(places)]
-    kept = rows.take(np.concatenate([places, blank]), axis=1)
-    kept[:, -1] = 255
-    return Inked(torch.from_numpy(kept), torch.from_numpy(places))
 
 
 def in_own_unit(
