@@ -40,6 +40,7 @@ from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
 from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, place
 from inkproof.schedules import Schedule
+from inkproof.stem import stem_of
 from inkproof.stepper import Stepper
 from inkproof.steps import BrokenPass, collect_outputs, evaluating, fit_means, forward
 from inkproof.weights import copied_weights
@@ -69,6 +70,7 @@ class Learner:
             and is warned of. A loader's own order is kept.
         hard_examples: epochs after the first train only on the hardest images and some of the others.
         clean_statistics: each epoch ends with batch normalisation's statistics measured on images as they are.
+        stem_learns: share of the steps of a training after which the first convolution learns no more (`stem`).
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -109,6 +111,7 @@ class Learner:
         shuffle: bool | None = True,
         hard_examples: HardExamples | None = None,
         clean_statistics: bool = False,
+        stem_learns: float = 1.0,
         pretrained: bool = False,
         on_finding: OnFinding = "refuse",
         allow: Collection[str] = (),
@@ -151,6 +154,7 @@ class Learner:
 
         self.model = self._build(model)
         self._clean_batches = clean_batches(self.model, self.train, device=self.device) if clean_statistics else None
+        self._stem = stem_of(self.model, stem_learns)
         inputs, labels = sample_rows(self.train, device=self.device)
         sample = self._outputs_of(inputs)
         chosen_head = heads.choose_head(head, len(train.classes) if isinstance(train, ImageSet) else None, sample)
@@ -228,11 +232,9 @@ class Learner:
                     train_loss = self._train_epoch(schedule, taken, steps, again=again)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
-            except KeyboardInterrupt:
-                self.load_state_dict(before)
-                raise
-            except NotFinite:
-                if self.device.type == "cuda" and not keeps_weights(self.optimizer):
+            except (KeyboardInterrupt, NotFinite) as error:
+                kept = self.device.type == "cpu" or keeps_weights(self.optimizer)
+                if isinstance(error, KeyboardInterrupt) or not kept:
                     self.load_state_dict(before)
                 raise
             taken, done = taken + length, done + 1
@@ -276,7 +278,8 @@ class Learner:
         values = schedules.values_of_a_pass(schedule, first_step, steps, epoch_lengths(self.training_batches, 1)[0])
         quickest = stepper.quickest(self.training_batches, self.device, losses, again=again)
         self.model.train()
-        with self._streams.as_global("model"), quickest as (plan, batches):
+        streams = self._streams.as_global("model")
+        with streams, quickest as (plan, given), self._stem.learning(given, first_step, steps) as batches:
             for step, (inputs, labels) in enumerate(batches, start=first_step):
                 set_step_values(stepper.optimizer, next(values))
                 losses.append(stepper.step(inputs, labels, step, plan))
@@ -311,7 +314,7 @@ class Learner:
         log: Path | str | None = None,
         verbose: bool = True,
     ) -> History:
-        """Train with a constant learning rate, on from where the model stands.
+        """Train with a constant learning rate, on from where the model stands; gives the model's whole history.
 
         Ctrl-C ends it cleanly: model and history are those of the last whole epoch, and `interrupted` is set.
 
@@ -322,9 +325,6 @@ class Learner:
             keep_best: end with the weights of the epoch with the smallest validation loss.
             log: a CSV file that holds the history after every epoch.
             verbose: show the table as it grows.
-
-        Returns:
-            The whole history of the model.
         """
         return self._fit(epochs, schedules.constant(lr), patience, keep_best, log, verbose)
 
@@ -350,8 +350,7 @@ class Learner:
         log: Path | str | None,
         verbose: bool,
     ) -> History:
-        self._best = None
-        table = LiveTable() if verbose else None
+        self._best, table = None, LiveTable() if verbose else None
         rows = self.follow(self.epochs(epochs, schedule), patience=patience, keep_best=keep_best)
         with ending_on_ctrl_c(rows):
             for row in rows:

@@ -20,7 +20,7 @@ from inkproof.objective import Objective
 from inkproof.optimizers import set_step_values
 from inkproof.runtime import Precision
 from inkproof.steps import PLAIN, StepPlan, train_step
-from inkproof.written_out import ConvolutionalStep, LinearStep, write_out
+from inkproof.written_out import ConvolutionalStep, LinearStep, NormalisedNet, normalised_net, write_out
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,16 @@ class Stepper:
             return None
         return write_out(self.model, self.objective.loss, self.optimizer)
 
+    @property
+    def normalised(self) -> NormalisedNet | None:
+        """What computes loss and gradients without autograd, where model, loss and precision let it."""
+        return normalised_net(self.model, self.objective.loss) if self.precision == "float32" else None
+
     def plan(self, device: torch.device) -> StepPlan:
         """How the steps of an epoch are computed on this device."""
         watch = None if self.difficulties is None else self._learn_difficulties
         if device.type != "cuda":
-            return StepPlan(written_out=self.written_out, watch=watch)
+            return StepPlan(written_out=self.written_out, normalised=self.normalised, watch=watch)
         guard = DeviceGuard(device) if self.record.stops_on_not_finite else None
         captured = self.captured if can_be_captured(self.model, self.objective.loss) else None
         return StepPlan(guard=guard, captured=captured, watch=watch)

@@ -22,6 +22,7 @@ from inkproof.written_out import (
     Columns,
     ConvolutionalStep,
     LinearStep,
+    NormalisedNet,
     SharedOutStep,
     WrittenOut,
     are_far_from_overflow,
@@ -48,6 +49,7 @@ class StepPlan:
 
     Args:
         written_out: the step without autograd, for models that have one.
+        normalised: computes loss and gradients without autograd, for nets of blocks with batch normalisation.
         guard: masks updates on a device in place of looking at their numbers, which would wait for it.
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
         watch: told outputs and labels of each batch.
@@ -56,6 +58,7 @@ class StepPlan:
     """
 
     written_out: WrittenOut | None = None
+    normalised: NormalisedNet | None = None
     guard: DeviceGuard | None = None
     captured: CapturedStep | None = None
     watch: Callable[[Tensor, Tensor], None] | None = None
@@ -82,11 +85,11 @@ class StepPlan:
         Raises:
             BrokenPass: numbers that were looked at together broke, whatever was raised later.
         """
-        if not isinstance(self.written_out, LinearStep | ConvolutionalStep):
+        if self.written_out is None and self.normalised is None:
             yield self, batches
             return
         with torch.autocast("cpu", enabled=False):
-            if isinstance(batches, LoaderBatches):
+            if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep | ConvolutionalStep):
                 yield self, batches
                 return
             parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
@@ -194,6 +197,10 @@ def train_step(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
+        if plan.normalised is not None:
+            done = plan.normalised.differentiate(inputs, partial(objective.targets, labels))
+            if done is not None:
+                return done
         outputs = forward(model, inputs, precision)
         value = objective.loss(outputs, objective.paired_targets(labels, outputs))
         # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks.

@@ -51,6 +51,7 @@ def build_learner(
         shuffle=recipe.shuffle,
         hard_examples=None if recipe.hard_examples is None else HardExamples(**recipe.hard_examples.model_dump()),
         clean_statistics=recipe.clean_statistics,
+        stem_learns=recipe.stem_learns,
         allow=allow,
     )
 

@@ -17,6 +17,7 @@ from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
+from inkproof.written_out.normalised import NormalisedNet, normalised_net
 from inkproof.written_out.overflow import are_far_from_overflow
 from inkproof.written_out.shared_out import (
     Columns,
@@ -34,6 +35,7 @@ __all__ = [
     "ConvolutionalStep",
     "LinearStep",
     "LossGradient",
+    "NormalisedNet",
     "SharedOutStep",
     "WrittenOut",
     "are_far_from_overflow",
@@ -41,6 +43,7 @@ __all__ = [
     "gains_without_blanks",
     "in_parts",
     "in_place",
+    "normalised_net",
     "parts_of",
     "quick_forward",
     "shared_out",
