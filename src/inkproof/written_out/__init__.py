@@ -1,7 +1,9 @@
-"""Training steps with the gradients written out: for stacks of linear layers or small convolutions under plain SGD.
+"""Training steps with the gradients written out, for models of a few kinds.
 
-Nothing is recorded for autograd and the optimiser is not asked; the weights are updated in place. Models, losses and
-optimisers of any other kind go through autograd. Where nothing is learnt, linear layers have a quicker forward pass.
+Of stacks of linear layers or small convolutions under plain SGD the whole step is: nothing is recorded for autograd and
+the optimiser is not asked; the weights are updated in place. Of nets of blocks with batch normalisation loss and
+gradients are, for any optimiser. Models and losses of other kinds go through autograd. Where nothing is learnt, linear
+layers have a quicker forward pass.
 """
 
 from collections.abc import Iterator, Sequence
