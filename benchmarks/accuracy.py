@@ -7,7 +7,8 @@ chosen (docs/log.md tells of the one time that they had a say); all settings wer
 (10,000 of them to look at), a split a seed. That is measured again, unless another cut is asked for. With --aside each
 setting trains on the 49,999 and is scored on the 10,001. With --usual it trains on the file's first 50,000 images and
 is scored on its last 10,000, which most published figures of validation are for, and which are easier; most of them
-were among the images that settings were tuned on, and by them it was chosen how long `middle` and `accurate` train.
+were among the images that settings were tuned on, and by them it was chosen how long `middle`, `accurate` and `fast`
+train.
 
 Seconds are of training alone; they depend on the processor, above all on whether it multiplies matrices in bfloat16,
 which is printed. `accuracy` is without test-time augmentation, `shifted` is the mean prediction for each image and its

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from inkproof.stem import stem_of
 
 
 def net() -> nn.Sequential:
-    return models.strong((1, 8, 8), 10, widths=(4, 6, 8))
+    return models.strong((1, 8, 8), 10, widths=(4, 6, 8, 8))
 
 
 def learner(split: Split, stem_learns: float, **settings: Any) -> Learner:
@@ -39,6 +38,7 @@ def are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
 def test_the_stem_learns_for_its_share_of_the_steps(few_digits: Split, precision: Any) -> None:
     trained = learner(few_digits, 0.5, precision=precision)
     assert isinstance(trained.model, nn.Sequential)
+    assert (trained.stepper().plan(torch.device("cpu")).gradients is not None) == (precision == "float32")
     stem, rest = trained.model[:3], trained.model[3:]
     stages = [(numbers(stem), numbers(rest))]
     for _ in trained.epochs(4, constant(0.05)):
@@ -59,17 +59,28 @@ def test_within_an_epoch_it_stops_at_the_step(few_digits: Split) -> None:
 
 
 @pytest.mark.parametrize("leave", [None, KeyboardInterrupt, ValueError])
-def test_it_stops_before_its_batch_and_can_learn_again_however_the_pass_ends(leave: type[BaseException] | None) -> None:
+def test_it_stops_before_its_step_and_can_learn_again_however_the_pass_ends(leave: type[BaseException] | None) -> None:
     model, learnt = net(), list[tuple[bool, bool]]()
-    passes = [(torch.zeros(1), torch.zeros(1))] * 4
-    with suppress(KeyboardInterrupt, ValueError), stem_of(model, 0.6).learning(passes, 4, 10) as batches:
-        for _ in batches:
+    stem = stem_of(model, 0.55)
+    with suppress(KeyboardInterrupt, ValueError), stem:
+        for step in range(4, 8):
+            stem.before(step, 10)
             learnt.append((next(model.parameters()).requires_grad, model[1].training))
-            if len(learnt) == 4 and leave is not None:
+            if step == 7 and leave is not None:
                 raise leave
     assert learnt == [(True, True), (True, True), (False, False), (False, False)]
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(module.training for module in model.modules())
+
+
+def test_it_learns_for_a_step_at_least() -> None:
+    model = net()
+    stem = stem_of(model, 0.01)
+    with stem:
+        stem.before(0, 4)
+        assert next(model.parameters()).requires_grad
+        stem.before(1, 4)
+        assert not next(model.parameters()).requires_grad
 
 
 def test_what_a_user_fixed_stays_fixed(few_digits: Split) -> None:
@@ -99,14 +110,18 @@ def test_a_share_is_a_share(few_digits: Split, share: float) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())],
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        nn.Sequential(nn.Conv2d(1, 10, 8), nn.BatchNorm2d(10), nn.Flatten()),
+        models.conv((1, 8, 8), 10),
+    ],
 )
 def test_a_model_without_a_stem_is_refused(few_digits: Split, model: nn.Module) -> None:
     with pytest.raises(InputError, match=r"stem_learns = 0\.2 is for an nn.Sequential that begins with a convolution"):
         Learner(model, few_digits.train, stem_learns=0.2, on_finding="record")
 
 
-def test_a_recipe_may_ask_for_it(tmp_path: Path, few_digits: Split) -> None:
+def test_a_recipe_may_ask_for_it(few_digits: Split) -> None:
     from inkproof.recipes.building import build_learner
 
     recipe = load_recipe("fast").model_copy(update={"stem_learns": 0.5})

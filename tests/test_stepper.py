@@ -42,6 +42,32 @@ def test_on_a_processor_linear_layers_are_written_out_in_float32_alone() -> None
     assert stepper(nn.Conv2d(1, 3, 3)).plan(CPU).written_out is None
 
 
+def test_on_a_processor_gradients_of_blocks_are_written_out_in_float32_alone() -> None:
+    blocks = stepper(models.strong((1, 8, 8), 3, widths=(4, 6, 5, 7)))
+    assert blocks.plan(CPU).gradients is not None
+    assert blocks.plan(CUDA).gradients is None
+    assert replace(blocks, precision="bfloat16").plan(CPU).gradients is None
+    assert stepper(nn.Linear(4, 3)).plan(CPU).gradients is None
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_training_of_blocks_is_that_of_autograd_also_inside_a_users_autocast(
+    few_digits: Split, monkeypatch: pytest.MonkeyPatch, loader: bool
+) -> None:
+    def histories() -> list[float]:
+        pixels = torch.from_numpy(few_digits.train.pixels.copy()).float() / 16
+        labels = torch.from_numpy(few_digits.train.require_labels("training").copy())
+        data = DataLoader(TensorDataset(pixels, labels), batch_size=20) if loader else few_digits.train
+        model = lambda: models.strong((1, 8, 8), 10, widths=(4, 6, 5, 7))  # noqa: E731
+        learner = Learner(model, data, batch_size=20, seed=0, on_finding="record")
+        with torch.autocast("cpu", torch.bfloat16):
+            return [row.train_loss for row in learner.fit(2, lr=0.05, verbose=False)]
+
+    mine = histories()
+    monkeypatch.setattr(Stepper, "gradients", None)
+    assert mine == pytest.approx(histories(), rel=1e-4)
+
+
 def test_on_a_gpu_a_graph_is_planned_until_somebody_listens() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
     planned = stepper(model)

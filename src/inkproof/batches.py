@@ -213,6 +213,11 @@ def in_own_unit(
     return batches, 1.0
 
 
+def difficulties_of(batches: BatchSource) -> Difficulties | None:
+    """How hard each image was, where batches keep it."""
+    return batches.difficulties if isinstance(batches, Batches) else None
+
+
 def epoch_lengths(batches: BatchSource, epochs: int) -> list[int]:
     """How many batches each of so many next epochs has."""
     if isinstance(batches, Batches) and batches.difficulties is not None:

@@ -82,7 +82,7 @@ class CapturedStep:
         """
         if self._failed:
             return differentiate(inputs, labels)
-        now: list[tuple[int, ...]] = [(id(module),) for module in self._model.modules()]
+        now: list[tuple[int, ...]] = [(id(module), module.training) for module in self._model.modules()]
         now += [(id(parameter), parameter.data_ptr(), parameter.requires_grad) for parameter in parameters]
         if now != self._recorded_for:
             self._recorded.clear()

@@ -16,9 +16,9 @@ from inkproof.audit import OnFinding
 from inkproof.augment import Augmentation
 from inkproof.batch_norm import clean_batches, measure_statistics
 from inkproof.batches import (
-    Batches,
     BatchSource,
     Data,
+    difficulties_of,
     epoch_lengths,
     is_shuffled,
     ordered_batches,
@@ -70,7 +70,7 @@ class Learner:
             and is warned of. A loader's own order is kept.
         hard_examples: epochs after the first train only on the hardest images and some of the others.
         clean_statistics: each epoch ends with batch normalisation's statistics measured on images as they are.
-        stem_learns: share of the steps of a training after which the first convolution learns no more (`stem`).
+        stem_learns: share of the steps of a training after which the first block learns no more (`stem`).
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.
@@ -148,8 +148,7 @@ class Learner:
             generator=self._streams["augment"],
             hard_examples=hard_examples,
         )
-        batches = self.training_batches
-        self._difficulties = batches.difficulties if isinstance(batches, Batches) else None
+        self._difficulties = difficulties_of(self.training_batches)
         self.validation_batches = None if self.valid is None else ordered_batches(self.valid, device=self.device)
 
         self.model = self._build(model)
@@ -218,8 +217,7 @@ class Learner:
         """
         taken = self._steps_of(done)
         lengths = epoch_lengths(self.training_batches, epochs - done)
-        steps = taken + sum(lengths)
-        again = True  # until a pass breaks, as those after it might
+        steps, again = taken + sum(lengths), True  # again: until a pass breaks, as those after it might
         for length in lengths:
             before = self.state_dict()
             started = perf_counter()
@@ -232,9 +230,11 @@ class Learner:
                     train_loss = self._train_epoch(schedule, taken, steps, again=again)
                 trained = perf_counter()
                 judged = (None, {}) if self.validation_batches is None else self._judge(self.validation_batches)
-            except (KeyboardInterrupt, NotFinite) as error:
-                kept = self.device.type == "cpu" or keeps_weights(self.optimizer)
-                if isinstance(error, KeyboardInterrupt) or not kept:
+            except KeyboardInterrupt:
+                self.load_state_dict(before)
+                raise
+            except NotFinite:
+                if self.device.type == "cuda" and not keeps_weights(self.optimizer):
                     self.load_state_dict(before)
                 raise
             taken, done = taken + length, done + 1
@@ -278,9 +278,9 @@ class Learner:
         values = schedules.values_of_a_pass(schedule, first_step, steps, epoch_lengths(self.training_batches, 1)[0])
         quickest = stepper.quickest(self.training_batches, self.device, losses, again=again)
         self.model.train()
-        streams = self._streams.as_global("model")
-        with streams, quickest as (plan, given), self._stem.learning(given, first_step, steps) as batches:
+        with self._streams.as_global("model"), quickest as (plan, batches), self._stem:
             for step, (inputs, labels) in enumerate(batches, start=first_step):
+                self._stem.before(step, steps)
                 set_step_values(stepper.optimizer, next(values))
                 losses.append(stepper.step(inputs, labels, step, plan))
                 sizes.append(labels.shape[0])  # len() of a tensor takes as long as three operations
@@ -350,7 +350,8 @@ class Learner:
         log: Path | str | None,
         verbose: bool,
     ) -> History:
-        self._best, table = None, LiveTable() if verbose else None
+        self._best = None
+        table = LiveTable() if verbose else None
         rows = self.follow(self.epochs(epochs, schedule), patience=patience, keep_best=keep_best)
         with ending_on_ctrl_c(rows):
             for row in rows:

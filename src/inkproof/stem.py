@@ -1,89 +1,85 @@
 """The stem: a net's first convolution and its normalisation, which soon know what strokes look like.
 
-Once it learns no more, the gradient ends above it: of a step of the recipe `fast` a fifth is left out.
+Once it learns no more, the gradient ends above it: a step of the recipe `fast` takes 0.8 of the time (2 cores of an AMD
+EPYC with AVX2 alone, November 2026).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from math import ceil
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from inkproof.errors import InputError
 
 
-@dataclass(frozen=True)
 class Stem:
-    """The first layer of a chain and the normalisation behind it, and how long they learn.
+    """The first convolution of a chain and what stands behind it up to the second, and how long they learn.
+
+    Within its `with` block, which is one pass of a training, it stops learning when it is told so; at the end of the
+    block it can learn again, as at the beginning. What an optimiser remembers of it stays as it was.
 
     Args:
-        layers: in front of the second layer with kernels; none where the first learns as long as all others.
-        learns: share of the steps of a training.
+        layers: in front of the second convolution; none where the first learns as long as all others.
+        learns: share of the steps of a training; at least one step.
 
-    Source: layers that stop to learn one by one (Brock et al. 2017), of which only the first pays here.
+    Source: layers that stop learning one by one (Brock et al. 2017), of which only the first pays here.
     """
 
-    layers: tuple[nn.Module, ...]
-    learns: float
+    def __init__(self, layers: list[nn.Module], learns: float):
+        self._layers, self._learns = layers, learns
+        self._stopped: list[nn.Module | nn.Parameter] = []
 
-    @contextmanager
-    def learning(
-        self, batches: Iterable[tuple[Tensor, Tensor]], first_step: int, steps: int
-    ) -> Iterator[Iterable[tuple[Tensor, Tensor]]]:
-        """The batches of a pass, during which the stem ceases to learn; afterwards it can learn again.
+    def before(self, step: int, steps: int) -> None:
+        """Before each step of the pass: the stem stops learning, if it is time.
 
-        From then on its normalisation keeps the statistics that it has.
+        From then on its normalisation keeps the statistics that it has, until `clean_statistics` measure them anew.
 
         Args:
-            batches: of the pass, in training mode.
-            first_step: the number of the pass's first step within the training.
+            step: its number within the training.
             steps: of the whole training.
         """
-        if not self.layers:
-            yield batches
+        if not self._layers or self._stopped or step < ceil(self._learns * steps):
             return
-        parameters = [each for layer in self.layers for each in layer.parameters() if each.requires_grad]
-        norms = [layer for layer in self.layers if isinstance(layer, _BatchNorm) and layer.training]
-        left = max(0, round(self.learns * steps) - first_step)
+        parameters = [each for layer in self._layers for each in layer.parameters() if each.requires_grad]
+        norms = [layer for layer in self._layers if isinstance(layer, _BatchNorm) and layer.training]
+        self._stopped = [*parameters, *norms]
+        self._let_learn(False)
 
-        def given() -> Iterator[tuple[Tensor, Tensor]]:
-            for number, batch in enumerate(batches):
-                if number == left:
-                    _let_learn(parameters, norms, learn=False)
-                yield batch
+    def __enter__(self) -> None:
+        self._stopped = []
 
-        try:
-            yield given()
-        finally:
-            _let_learn(parameters, norms, learn=True)
+    def __exit__(self, *error: object) -> None:
+        self._let_learn(True)
+        self._stopped = []
 
-
-def _let_learn(parameters: Iterable[nn.Parameter], norms: Iterable[_BatchNorm], *, learn: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(learn)
-    for norm in norms:
-        norm.train(learn)
+    def _let_learn(self, learn: bool) -> None:
+        for each in self._stopped:
+            if isinstance(each, nn.Module):
+                each.train(learn)
+            else:
+                each.requires_grad_(learn)
 
 
 def stem_of(model: nn.Module, learns: float) -> Stem:
     """The stem of a chain of layers.
 
     Args:
-        model: an `nn.Sequential`.
+        model: an `nn.Sequential` that begins with a convolution and its batch normalisation.
         learns: share of the steps of a training in which the stem learns.
 
     Raises:
-        InputError: a share that is not above 0 and at most 1, or a model that is no chain of convolutions.
+        InputError: a share that is not above 0 and at most 1, or a model without such a stem.
     """
     if not 0 < learns <= 1:
         raise InputError(f"stem_learns is a share of the steps, above 0 and at most 1, not {learns}")
     if learns == 1:
-        return Stem((), learns)
+        return Stem([], learns)
     layers = list(model) if isinstance(model, nn.Sequential) else []
     kernels = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
-    if not kernels or kernels[0] != 0 or len(kernels) < 2:
+    stem = layers[: kernels[1]] if len(kernels) > 1 and kernels[0] == 0 else []
+    if not any(isinstance(layer, _BatchNorm) for layer in stem):
         raise InputError(
-            f"stem_learns = {learns} is for an nn.Sequential that begins with a convolution and has more: leave it out"
+            f"stem_learns = {learns} is for an nn.Sequential that begins with a convolution and batch normalisation, "
+            "and has more convolutions: leave it out"
         )
-    return Stem(tuple(layers[: kernels[1]]), learns)
+    return Stem(stem, learns)

@@ -53,7 +53,7 @@ class Stepper:
         return write_out(self.model, self.objective.loss, self.optimizer)
 
     @property
-    def normalised(self) -> NormalisedNet | None:
+    def gradients(self) -> NormalisedNet | None:
         """What computes loss and gradients without autograd, where model, loss and precision let it."""
         return normalised_net(self.model, self.objective.loss) if self.precision == "float32" else None
 
@@ -61,7 +61,7 @@ class Stepper:
         """How the steps of an epoch are computed on this device."""
         watch = None if self.difficulties is None else self._learn_difficulties
         if device.type != "cuda":
-            return StepPlan(written_out=self.written_out, normalised=self.normalised, watch=watch)
+            return StepPlan(written_out=self.written_out, gradients=self.gradients, watch=watch)
         guard = DeviceGuard(device) if self.record.stops_on_not_finite else None
         captured = self.captured if can_be_captured(self.model, self.objective.loss) else None
         return StepPlan(guard=guard, captured=captured, watch=watch)

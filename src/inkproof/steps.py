@@ -49,7 +49,7 @@ class StepPlan:
 
     Args:
         written_out: the step without autograd, for models that have one.
-        normalised: computes loss and gradients without autograd, for nets of blocks with batch normalisation.
+        gradients: computes loss and gradients without autograd, for nets of blocks with batch normalisation.
         guard: masks updates on a device in place of looking at their numbers, which would wait for it.
         captured: replays loss and gradients as a graph, for batches of the shape that it was captured with.
         watch: told outputs and labels of each batch.
@@ -58,7 +58,7 @@ class StepPlan:
     """
 
     written_out: WrittenOut | None = None
-    normalised: NormalisedNet | None = None
+    gradients: NormalisedNet | None = None
     guard: DeviceGuard | None = None
     captured: CapturedStep | None = None
     watch: Callable[[Tensor, Tensor], None] | None = None
@@ -85,7 +85,7 @@ class StepPlan:
         Raises:
             BrokenPass: numbers that were looked at together broke, whatever was raised later.
         """
-        if self.written_out is None and self.normalised is None:
+        if self.written_out is None and self.gradients is None:
             yield self, batches
             return
         with torch.autocast("cpu", enabled=False):
@@ -197,12 +197,15 @@ def train_step(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def differentiate(inputs: Tensor, labels: Tensor) -> tuple[Float[Tensor, ""], Tensor]:
-        if plan.normalised is not None:
-            done = plan.normalised.differentiate(inputs, partial(objective.targets, labels))
+        def to_loss(outputs: Tensor) -> Tensor:
+            return objective.loss(outputs, objective.paired_targets(labels, outputs))
+
+        if plan.gradients is not None:
+            done = plan.gradients.differentiate(inputs, partial(objective.targets, labels), to_loss)
             if done is not None:
                 return done
         outputs = forward(model, inputs, precision)
-        value = objective.loss(outputs, objective.paired_targets(labels, outputs))
+        value = to_loss(outputs)
         # optimizer.zero_grad() spends a tenth of a small net's step on its profiling hooks.
         for parameter in parameters:
             parameter.grad = None

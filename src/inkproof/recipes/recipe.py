@@ -156,7 +156,7 @@ class Recipe(_Data):
     hard_examples: HardExamples | None = None
     augment: Augmentation | None = None
     clean_statistics: bool = Field(False, description="of batch normalisation, on images as they are, each epoch")
-    stem_learns: float = Field(1.0, gt=0, le=1, description="share of the steps after which the first block is fixed")
+    stem_learns: float = Field(1.0, gt=0, le=1, description="share of the steps after which the first block stays")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -178,8 +178,8 @@ class Recipe(_Data):
             raise ValueError("hard_examples choose the order of the images: they need shuffle = true")
         if self.clean_statistics and self.model.name != "strong":
             raise ValueError("clean_statistics are those of batch normalisation, which the model strong alone has")
-        if self.stem_learns < 1 and self.model.name not in ("conv", "strong"):
-            raise ValueError("stem_learns is for the models conv and strong, which begin with a convolution")
+        if self.stem_learns < 1 and self.model.name != "strong":
+            raise ValueError("stem_learns is for the model strong, whose first block it is about")
         if self.model.name != "mean-image" and self.optimizer is None:
             raise ValueError("an [optimizer] with a learning rate is needed")
         return self

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inkproof.hooks import has_hooks
 
@@ -69,12 +69,6 @@ def padding_of(convolution: nn.Conv2d) -> tuple[int, ...]:
     return convolution.padding
 
 
-def take_gradient(parameter: Tensor, gradient: Tensor) -> None:
-    """Let a parameter have a gradient that lies in memory as it does: torch's fused optimisers look no further."""
-    fits = gradient.stride() == parameter.stride()
-    parameter.grad = gradient if fits else torch.empty_like(parameter).copy_(gradient)
-
-
 def blocks_of(model: nn.Module) -> Blocks | None:
     """The blocks of a net of plain numbers on the CPU; None for all other models, and those with hooks."""
     if type(model) is not nn.Sequential or any(map(has_hooks, model.modules())):
@@ -110,7 +104,8 @@ def _is_usual(part: nn.Module) -> bool:
             halves = part.kernel_size in (2, (2, 2)) and part.stride in (2, (2, 2)) and part.padding in (0, (0, 0))
             return halves and part.dilation in (1, (1, 1)) and not part.return_indices and not part.ceil_mode
         case nn.BatchNorm2d():
-            return part.affine and part.running_mean is not None and part.momentum is not None
+            keeps = part.track_running_stats and part.running_mean is not None and part.num_batches_tracked is not None
+            return part.affine and keeps and part.momentum is not None
         case nn.Flatten():
             return (part.start_dim, part.end_dim) == (1, -1)
         case _:
@@ -127,7 +122,7 @@ def _are_plain_numbers(net: Blocks) -> bool:
 
 def _train_from_one_on(net: Blocks) -> bool:
     """Whether from some block on all is trained, and nothing before."""
-    flags = [{each.requires_grad for each in block.parameters} for block in net.blocks]
-    flags.append({each.requires_grad for each in net.last.parameters()})
-    one_each = all(len(flag) == 1 for flag in flags)
-    return one_each and sorted(flags, key=max) == flags and max(flags[-1])
+    groups = [*(block.parameters for block in net.blocks), list(net.last.parameters())]
+    whole = all(len({each.requires_grad for each in group}) == 1 for group in groups)
+    learn = [group[0].requires_grad for group in groups]
+    return whole and learn == sorted(learn) and learn[-1]

@@ -1,4 +1,4 @@
-"""Batch normalisation and the activation behind it, by the kernels that the modules would call."""
+"""Batch normalisation and the activation behind it, by the kernels that their modules call."""
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,12 @@ class Normalisation:
     def activate(self, values: Tensor) -> Tensor:
         """The activation alone, in place."""
         return F.silu(values, inplace=True) if self._is_silu else values.relu_()
+
+
+def take_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Let a parameter have a gradient that lies in memory as it does: torch's fused optimisers look no further."""
+    fits = gradient.stride() == parameter.stride()
+    parameter.grad = gradient if fits else torch.empty_like(parameter).copy_(gradient)
 
 
 def with_norm(block: Block) -> tuple[Tensor, Tensor]:

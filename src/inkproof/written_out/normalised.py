@@ -9,9 +9,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from inkproof.heads import Loss
-from inkproof.written_out.blocks import Block, Blocks, blocks_of, take_gradient
+from inkproof.written_out.blocks import Block, Blocks, blocks_of
 from inkproof.written_out.losses import LossGradient, judge, known_gradient
-from inkproof.written_out.normalisation import Normalisation, with_norm
+from inkproof.written_out.normalisation import Normalisation, take_gradient, with_norm
 from inkproof.written_out.winograd import WinogradBlocks, takes_less
 
 _convolution_backward = torch.ops.aten.convolution_backward
@@ -33,7 +33,10 @@ class NormalisedNet:
 
     @torch.no_grad()
     def differentiate(
-        self, inputs: Shaped[Tensor, "n ..."], to_targets: Callable[[Tensor], Tensor]
+        self,
+        inputs: Shaped[Tensor, "n ..."],
+        to_targets: Callable[[Tensor], Tensor],
+        to_loss: Callable[[Tensor], Tensor],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n classes"]] | None:
         """Leave gradients in the parameters' `grad`, and give loss and outputs.
 
@@ -41,10 +44,11 @@ class NormalisedNet:
 
         Args:
             inputs: images (n, channels, height, width) of one batch, or what else a batch may be.
-            to_targets: gives the targets beside the outputs, or raises where the two do not pair.
+            to_targets: gives the targets beside the outputs.
+            to_loss: gives the loss of the outputs, by operations that autograd records; it may raise.
 
         Returns:
-            None for a batch that is autograd's to judge; running statistics may have moved by then.
+            None for a batch of another form, with which nothing was done.
         """
         last = self._net.last
         assert last.bias is not None, "`blocks_of` takes no other"
@@ -59,9 +63,7 @@ class NormalisedNet:
         flat, weight = _flat(values), _flat(last.weight)
         outputs = torch.addmm(last.bias.unsqueeze(1), weight, flat.T)
         judged = judge(self._loss_gradient, outputs, to_targets(outputs.T))
-        if judged is None:
-            return None
-        loss, gradient = judged
+        loss, gradient = _by_autograd(outputs, to_loss) if judged is None else judged
         gradient.div_(len(inputs))
         last.bias.grad = gradient.sum(dim=1)
         take_gradient(last.weight, _shaped(gradient @ flat, last.weight))
@@ -101,6 +103,18 @@ class NormalisedNet:
                 self._stages.append(WinogradBlocks(blocks))
             else:
                 self._stages += [FixedBlock(block) if kind is FixedBlock else DirectBlock(block) for block in blocks]
+
+
+def _by_autograd(
+    outputs: Float[Tensor, "classes n"], to_loss: Callable[[Tensor], Tensor]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "classes n"]]:
+    """Loss and n times its gradient for targets of a form that only autograd takes, such as marks to leave rows out."""
+    rows = outputs.T.contiguous().requires_grad_()
+    with torch.enable_grad():
+        loss = to_loss(rows)
+        loss.backward()
+    assert rows.grad is not None, "a known loss depends on them"
+    return loss.detach(), rows.grad.T * len(rows)
 
 
 def _flat(values: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n all"]:
