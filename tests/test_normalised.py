@@ -1,7 +1,7 @@
 """Loss and gradients of blocks with batch normalisation equal autograd's, and are taken only where they are sure to."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -22,13 +22,10 @@ smoothed = partial(heads.cross_entropy, label_smoothing=0.1)
 
 
 @pytest.fixture(autouse=True, params=["AVX2", "DEFAULT"])
-def on_two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On any machine as on one that takes Winograd's way, and as on one that does not."""
+def with_and_without_winograds_way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, two_threads: None
+) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def uneven() -> nn.Sequential:

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -21,13 +21,9 @@ plain = partial(torch.optim.SGD, lr=0.3)
 
 
 @pytest.fixture(autouse=True)
-def on_two_threads_with_avx2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def on_two_threads_with_avx2(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     """On any machine as on those that these steps are for: batches of 64 and more then have parts."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def uneven() -> nn.Sequential:

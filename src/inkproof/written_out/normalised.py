@@ -77,12 +77,13 @@ class NormalisedNet:
     def _fit(self, inputs: Tensor) -> bool:
         """Whether a batch is one of images that the net takes, two at least: one has no variance."""
         first, last = self._net.blocks[0].convolution, self._net.last
-        if inputs.ndim != 4 or len(inputs) < 2 or inputs.shape[1] != first.in_channels or inputs.requires_grad:
+        if inputs.layout is not torch.strided or inputs.ndim != 4 or len(inputs) < 2 or inputs.requires_grad:
             return False
         shape = tuple(inputs.shape[2:])
         for block in self._net.blocks:
             shape = block.shape_after(shape)
-        return shape == last.kernel_size and inputs.dtype == last.weight.dtype and inputs.is_cpu
+        fits = inputs.shape[1] == first.in_channels and shape == last.kernel_size
+        return fits and inputs.dtype == last.weight.dtype and inputs.is_cpu
 
     def _plan(self, inputs: Float[Tensor, "n channels height width"]) -> None:
         """Choose how each block is computed, unless that is known."""
