@@ -180,6 +180,8 @@ def changed(change: Callable[[nn.Sequential], object]) -> nn.Sequential:
         changed(lambda model: model.__setitem__(3, nn.Conv2d(4, 6, 3, bias=False, groups=2))),
         changed(lambda model: model.__setitem__(3, nn.Conv2d(4, 6, 3, bias=False, padding="same"))),
         changed(lambda model: model.__setitem__(4, nn.MaxPool2d(3, 2))),
+        changed(lambda model: model.__setitem__(1, nn.BatchNorm2d(5))),
+        changed(lambda model: model.__setitem__(13, nn.Conv2d(6, 3, 3))),
         changed(lambda model: model.__setitem__(1, nn.BatchNorm2d(4, momentum=None))),
         changed(lambda model: model.__setitem__(1, nn.BatchNorm2d(4, affine=False))),
         changed(lambda model: model.__setitem__(1, nn.BatchNorm2d(4, track_running_stats=False))),

@@ -83,6 +83,19 @@ def test_it_learns_for_a_step_at_least() -> None:
         assert not next(model.parameters()).requires_grad
 
 
+def test_it_ends_before_the_next_layer_with_a_convolution_inside() -> None:
+    inner = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), inner, nn.Conv2d(4, 10, 4))
+    stem = stem_of(model, 0.07)
+    with stem:
+        stem.before(6, 100)
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        stem.before(7, 100)
+        assert [parameter.requires_grad for parameter in model.parameters()] == [False] * 4 + [True] * 6
+        assert not model[1].training
+        assert inner[1].training
+
+
 def test_what_a_user_fixed_stays_fixed(few_digits: Split) -> None:
     trained = learner(few_digits, 0.1)
     next(trained.model.parameters()).requires_grad_(False)

@@ -4,12 +4,15 @@ Once it learns no more, the gradient ends above it: a step of the recipe `fast` 
 EPYC with AVX2 alone, November 2026).
 """
 
+from collections.abc import Iterable
 from math import ceil
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from inkproof.errors import InputError
+
+_ROUNDING = 1e-9  # of a share times steps: 0.07 times 100 is a little more than 7
 
 
 class Stem:
@@ -38,10 +41,10 @@ class Stem:
             step: its number within the training.
             steps: of the whole training.
         """
-        if not self._layers or self._stopped or step < ceil(self._learns * steps):
+        if not self._layers or self._stopped or step < ceil(self._learns * steps - _ROUNDING):
             return
         parameters = [each for layer in self._layers for each in layer.parameters() if each.requires_grad]
-        norms = [layer for layer in self._layers if isinstance(layer, _BatchNorm) and layer.training]
+        norms = [norm for norm in _norms(self._layers) if norm.training]
         self._stopped = [*parameters, *norms]
         self._let_learn(False)
 
@@ -60,6 +63,10 @@ class Stem:
                 each.requires_grad_(learn)
 
 
+def _norms(layers: Iterable[nn.Module]) -> list[_BatchNorm]:
+    return [each for layer in layers for each in layer.modules() if isinstance(each, _BatchNorm)]
+
+
 def stem_of(model: nn.Module, learns: float) -> Stem:
     """The stem of a chain of layers.
 
@@ -75,9 +82,10 @@ def stem_of(model: nn.Module, learns: float) -> Stem:
     if learns == 1:
         return Stem([], learns)
     layers = list(model) if isinstance(model, nn.Sequential) else []
-    kernels = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
-    stem = layers[: kernels[1]] if len(kernels) > 1 and kernels[0] == 0 else []
-    if not any(isinstance(layer, _BatchNorm) for layer in stem):
+    convolve = [at for at, layer in enumerate(layers) if any(isinstance(each, nn.Conv2d) for each in layer.modules())]
+    begins = len(convolve) > 1 and isinstance(layers[0], nn.Conv2d)
+    stem = layers[: convolve[1]] if begins else []
+    if not _norms(stem):
         raise InputError(
             f"stem_learns = {learns} is for an nn.Sequential that begins with a convolution and batch normalisation, "
             "and has more convolutions: leave it out"

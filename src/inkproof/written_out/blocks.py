@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -83,7 +84,7 @@ def blocks_of(model: nn.Module) -> Blocks | None:
     if any(block.convolution.bias is not None for block in blocks) or last.bias is None or last.padding != (0, 0):
         return None
     net = Blocks(blocks, last)
-    return net if _are_plain_numbers(net) and _train_from_one_on(net) else None
+    return net if _fits_together(net) and _are_plain_numbers(net) and _train_from_one_on(net) else None
 
 
 def _block(parts: list[nn.Module]) -> Block:
@@ -110,6 +111,13 @@ def _is_usual(part: nn.Module) -> bool:
             return (part.start_dim, part.end_dim) == (1, -1)
         case _:
             return True
+
+
+def _fits_together(net: Blocks) -> bool:
+    """Whether each part takes as many channels as the one before gives: the kernels themselves do not look."""
+    convolutions = [*(block.convolution for block in net.blocks), net.last]
+    chained = all(one.out_channels == next_one.in_channels for one, next_one in pairwise(convolutions))
+    return chained and all(block.norm.num_features == block.convolution.out_channels for block in net.blocks)
 
 
 def _are_plain_numbers(net: Blocks) -> bool:
