@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.written_out.blocks import Block
@@ -24,8 +25,8 @@ class Normalisation:
         self._norm = block.norm
         self._is_silu = isinstance(block.activation, nn.SiLU)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Outputs for (n, channels, ...) of a batch; running statistics move where they do in training."""
+    def forward(self, values: Float[Tensor, "n channels ..."]) -> Float[Tensor, "n channels ..."]:
+        """Outputs for a batch; running statistics move where they do in training."""
         norm = self._norm
         assert norm.num_batches_tracked is not None, _TAKEN
         assert norm.momentum is not None, _TAKEN
@@ -37,7 +38,7 @@ class Normalisation:
         )
         return F.silu(self._normalised) if self._is_silu else self._normalised.relu_()
 
-    def backward(self, gradient: Tensor) -> Tensor:
+    def backward(self, gradient: Float[Tensor, "n channels ..."]) -> Float[Tensor, "n channels ..."]:
         """The gradient for what entered, in the place of that for the outputs; the parameters' in their `grad`."""
         norm = self._norm
         if self._is_silu:
@@ -59,7 +60,7 @@ class Normalisation:
         )
         return of_values
 
-    def activate(self, values: Tensor) -> Tensor:
+    def activate(self, values: Float[Tensor, "n channels ..."]) -> Float[Tensor, "n channels ..."]:
         """The activation alone, in place."""
         return F.silu(values, inplace=True) if self._is_silu else values.relu_()
 
@@ -70,7 +71,7 @@ def take_gradient(parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient if fits else torch.empty_like(parameter).copy_(gradient)
 
 
-def with_norm(block: Block) -> tuple[Tensor, Tensor]:
+def with_norm(block: Block) -> tuple[Float[Tensor, "outputs inputs rows columns"], Float[Tensor, " outputs"]]:
     """Kernels and offsets of a convolution that normalises too, by statistics that no longer move."""
     norm = block.norm
     assert norm.running_mean is not None, _TAKEN

@@ -140,7 +140,7 @@ class FixedBlock:
         # One operation for both, where the statistics stay and no pool stands between.
         self._both = None if block.norm.training or block.pools else with_norm(block)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n outputs rows columns"]:
         """Outputs for a batch."""
         stride, padding = self._convolution.stride, self._convolution.padding
         if self._both is not None:
@@ -160,7 +160,7 @@ class DirectBlock:
         self._convolution, self._pools = block.convolution, block.pools
         self._normalisation = Normalisation(block)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n outputs rows columns"]:
         """Outputs for a batch; what the backward pass needs is kept until then."""
         convolution = self._convolution
         self._inputs = values
@@ -170,7 +170,9 @@ class DirectBlock:
             values, self._places = F.max_pool2d_with_indices(values, [2, 2], [2, 2])
         return self._normalisation.forward(values)
 
-    def backward(self, gradient: Tensor, *, goes_on: bool) -> Tensor | None:
+    def backward(
+        self, gradient: Float[Tensor, "n outputs rows columns"], *, goes_on: bool
+    ) -> Float[Tensor, "n channels height width"] | None:
         """Leave the parameters' gradients in their `grad`; the gradient for the inputs, where it `goes_on`."""
         weight = self._convolution.weight
         gradient = self._normalisation.backward(gradient)
