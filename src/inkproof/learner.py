@@ -70,7 +70,7 @@ class Learner:
             and is warned of. A loader's own order is kept.
         hard_examples: epochs after the first train only on the hardest images and some of the others.
         clean_statistics: each epoch ends with batch normalisation's statistics measured on images as they are.
-        stem_learns: share of the steps of a training after which the first block learns no more (`stem`).
+        stem_learns: share of the steps of a training in which the first block learns (`stem`); 1 is all of them.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.
         on_finding: what findings of the audit do: "refuse" raises, "warn" warns, "record" only keeps them.
         allow: ids of findings that may pass.

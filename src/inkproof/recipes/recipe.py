@@ -156,7 +156,7 @@ class Recipe(_Data):
     hard_examples: HardExamples | None = None
     augment: Augmentation | None = None
     clean_statistics: bool = Field(False, description="of batch normalisation, on images as they are, each epoch")
-    stem_learns: float = Field(1.0, gt=0, le=1, description="share of the steps after which the first block stays")
+    stem_learns: float = Field(1.0, gt=0, le=1, description="share of the steps in which the first block learns")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
