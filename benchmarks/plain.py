@@ -4,9 +4,9 @@
 
 A plain training is a good loop over torch's own modules, as one writes it today: convolution, max-pool, batch
 normalisation, ReLU; all images in every epoch, in channels last, from memory; Nesterov, the rate up and down
-linearly, label smoothing, deformed images; autograd and a fused optimiser. Nets and epochs are the least of four nets
-that reached an accuracy. It has from inkproof what no loop of its own needs to repeat: the deformation, the precision
-that was quicker on this processor, and memory that is not given back to the kernel. Settings are those of
+linearly, label smoothing, deformed images; autograd and a fused optimiser. Of the nets and lengths that were tried,
+each is the quickest to its accuracy. It has from inkproof what no loop of its own needs to repeat: the deformation, the
+precision that was quicker on this processor, and memory that is not given back to the kernel. Settings are those of
 benchmarks/accuracy.py, and both train on the file's first 50,000 images and are scored on its last 10,000.
 
 Seconds depend on the processor and on the minute; the ratio of two trainings in turn hardly does.
