@@ -156,7 +156,7 @@ def train_plainly(plain: Plain, train: ImageSet, valid: ImageSet, seed: int) -> 
 
 def train_by_inkproof(setting: Setting, train: ImageSet, valid: ImageSet, seed: int) -> Trained:
     """Train a setting."""
-    learner = setting.fit(setting.drawn(train, seed), valid, seed)
+    learner = setting.fit(train, valid, seed)
     return Trained(learner.history[-1].metrics["accuracy"], learner.history.train_seconds, learner.precision)
 
 

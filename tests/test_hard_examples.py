@@ -85,6 +85,9 @@ def test_a_recipe_counts_the_shorter_epochs() -> None:
     assert recipe.epochs_for(50_000) == 3
     assert recipe.epochs_for(60_000) == 2
     assert recipe.epochs_for(1_000) == recipe.epochs
+    assert recipe.hard_examples is not None
+    half = recipe.model_copy(update={"hard_examples": recipe.hard_examples.model_copy(update={"first": 0.5})})
+    assert half.epochs_for(50_000) == 5
 
 
 def learner(sides: Split, **options: object) -> Learner:
@@ -151,8 +154,11 @@ def test_a_finder_of_learning_rates_leaves_what_is_hard_alone(few_digits: Split)
 def test_hard_examples_need_images_and_an_order_of_their_own(few_digits: Split) -> None:
     with pytest.raises(InputError, match="hard_examples choose and shuffle rows of ImageSets alone: take shuffle=True"):
         learner(few_digits, shuffle=False)
-    with pytest.raises(InputError, match="a share above 0 and at most 1, not 0, and easy ones of 0 to 1, not 2"):
-        HardExamples(0, 2)
+    rule = (
+        "a share above 0 and at most 1, not 0, easy ones of 0 to 1, not 2, and a share in the first epoch above 0 and"
+    )
+    with pytest.raises(InputError, match=f"{rule} at most 1, not 1.5"):
+        HardExamples(0, 2, 1.5)
 
 
 def test_a_recipe_of_hard_examples_in_file_order_is_refused(tmp_path: Path) -> None:

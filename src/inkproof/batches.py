@@ -23,6 +23,7 @@ from inkproof.blank_pixels import Inked, without_blank_pixels
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
+from inkproof.linear_guess import linear_certainty
 from inkproof.pairs import as_tensors, sampled
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
@@ -60,8 +61,8 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
-        hard_examples: passes after the first give only the hardest images and some of the others, in batches as even
-            as can be. Needs `shuffle`.
+        hard_examples: passes after the first, and perhaps the first too, give only the hardest images and some of the
+            others, in batches as even as can be. Needs `shuffle`.
 
     Attributes:
         difficulties: of the images, where `hard_examples` are given.
@@ -170,8 +171,18 @@ class Batches:
         if self.shuffle is None:
             return torch.arange(len(self.images), device=self.device)
         if self.difficulties is not None:
+            if self.difficulties.wants_a_guess:
+                self._guess_difficulties()
             return self.difficulties.order(self.shuffle)
         return torch.randperm(len(self.images), generator=self.shuffle).to(self.device)
+
+    def _guess_difficulties(self) -> None:
+        """Choose the images of the first pass: always the same, whoever looks at them before."""
+        assert self.difficulties is not None, "asked for by them"
+        assert self.shuffle is not None, "needed by hard examples"
+        generator = torch.Generator().manual_seed(self.shuffle.initial_seed())
+        certainty = linear_certainty(self._gathered_here, self._labels, generator)
+        self.difficulties.guess(certainty, generator)
 
     def _pixel_batches(
         self,
@@ -189,11 +200,13 @@ class Batches:
         for first in range(0, len(bounds), together):
             chunk = slice(first, first + together)
             positions = order[bounds[chunk][0][0] : bounds[chunk][-1][1]]
-            if resident:
-                gathered = self._gathered(positions)
-            else:
-                gathered = self._gathered(positions.cpu()).pin_memory().to(self.device, non_blocking=True)
+            gathered = self._gathered_here(positions)
             yield from zip(places[chunk], gathered.split(sizes[chunk]), labels[chunk], strict=True)
+
+    def _gathered_here(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
+        if self._pixels.device == self.device:
+            return self._gathered(positions)
+        return self._gathered(positions.cpu()).pin_memory().to(self.device, non_blocking=True)
 
     def _gathered(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         return self._pixels.index_select(0, positions if self._rows is None else self._rows[positions])

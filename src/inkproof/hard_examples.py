@@ -8,16 +8,20 @@ from torch import Tensor
 
 from inkproof.errors import InputError
 
+_HARDEST_FIRST = 0.7  # of the images in a first epoch of some; the others are drawn, so that it sees easy ones too
+
 
 @dataclass(frozen=True)
 class HardExamples:
-    """Which images an epoch gives after the first, which gives all of them; it is as much shorter.
+    """Which images an epoch gives after the first, which gives all of them or those that may be hard; it is shorter.
 
-    Nine of ten digits are learnt in the first epoch, and showing them again teaches little.
+    Nine of ten digits are learnt in the first epoch, and showing them again teaches little. Nor does the first epoch
+    need all that a linear net gets right.
 
     Args:
         share: of all images, the hardest, that an epoch gives.
         easy: share of the other images, drawn anew for each epoch, that it gives too, so that none is forgotten.
+        first: share of all images that the first epoch gives: mostly the hardest for a linear net, and some others.
 
     Raises:
         InputError: a share that is not above 0 and at most 1, or a negative or larger share of easy ones.
@@ -27,18 +31,23 @@ class HardExamples:
 
     share: float
     easy: float = 0.1
+    first: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.share <= 1 and 0 <= self.easy <= 1):
+        if not (0 < self.share <= 1 and 0 <= self.easy <= 1 and 0 < self.first <= 1):
             raise InputError(
-                f"hard examples need a share above 0 and at most 1, not {self.share}, and easy ones of 0 to 1, not "
-                f"{self.easy}"
+                f"hard examples need a share above 0 and at most 1, not {self.share}, easy ones of 0 to 1, not "
+                f"{self.easy}, and a share in the first epoch above 0 and at most 1, not {self.first}"
             )
 
     def count(self, rows: int) -> tuple[int, int]:
         """How many hard and how many easy images an epoch after the first gives, of so many."""
         hard = max(1, round(self.share * rows))
         return hard, round(self.easy * (rows - hard))
+
+    def count_first(self, rows: int) -> int:
+        """How many images the first epoch gives, of so many."""
+        return max(1, round(self.first * rows))
 
 
 class Difficulties:
@@ -50,7 +59,7 @@ class Difficulties:
         device: where difficulties are kept.
 
     Attributes:
-        difficulty: of each image, 0 to 1; infinite for one that was not seen yet.
+        difficulty: of each image, 0 to 1; infinite for one that was not seen yet, 0 for one that need not be.
         given: positions of the images that were given last, of which `learn` speaks.
     """
 
@@ -60,6 +69,25 @@ class Difficulties:
     def __init__(self, rows: int, settings: HardExamples, *, device: torch.device):
         self.settings = settings
         self.difficulty = torch.full((rows,), torch.inf, device=device)
+
+    @property
+    def wants_a_guess(self) -> bool:
+        """Whether a first epoch is next that gives some of the images, and nothing says yet which."""
+        return self.settings.first < 1 and bool(torch.isinf(self.difficulty).all())
+
+    def guess(self, certainty: Float[Tensor, " rows"], generator: torch.Generator) -> None:
+        """Leave some images out of the first epoch.
+
+        Args:
+            certainty: of the true classes, by a net that is quickly trained.
+            generator: a CPU generator.
+        """
+        count = self.settings.count_first(len(certainty))
+        hardest = round(_HARDEST_FIRST * count)
+        hardest_first = certainty.argsort(stable=True)
+        others = hardest_first[hardest:]
+        left_out = torch.randperm(len(others), generator=generator)[count - hardest :]
+        self.difficulty[others[left_out.to(others.device)]] = 0
 
     def order(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
         """Positions of the next epoch's images, in random order: what was not seen yet, else the hardest and some more.
@@ -80,7 +108,8 @@ class Difficulties:
         """How many images each of so many next epochs gives."""
         rows = len(self.difficulty)
         hard, easy = self.settings.count(rows)
-        return [len(self._unseen()) or hard + easy, *[hard + easy] * (epochs - 1)][:epochs]
+        unseen = self.settings.count_first(rows) if self.wants_a_guess else len(self._unseen())
+        return [unseen or hard + easy, *[hard + easy] * (epochs - 1)][:epochs]
 
     def learn(self, certainty: Float[Tensor, " n"]) -> None:
         """Remember how sure the model was of the true classes of the images that were given last, 0 to 1."""

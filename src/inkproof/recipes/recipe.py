@@ -124,10 +124,11 @@ class Augmentation(_Data):
 
 
 class HardExamples(_Data):
-    """Epochs after the first, which is one of all images, train only on the hardest and some of the others."""
+    """Epochs after the first, and it too if it is not one of all images, train on the hardest and some others."""
 
     share: float = Field(gt=0, le=1, description="of all images, the hardest, in each epoch")
     easy: float = Field(0.1, ge=0, le=1, description="share of the others, drawn anew for each epoch")
+    first: float = Field(1.0, gt=0, le=1, description="share in the first epoch, mostly the hardest for a linear net")
 
 
 class Recipe(_Data):
@@ -188,10 +189,12 @@ class Recipe(_Data):
         """Epochs of a training on so many images."""
         if self.most_images is None:
             return self.epochs
+        first: float = images
         later: float = images
         if self.hard_examples is not None:
+            first = images * self.hard_examples.first
             later = images * (self.hard_examples.share + self.hard_examples.easy * (1 - self.hard_examples.share))
-        return max(1, min(self.epochs, 1 + int((self.most_images - images) // later)))
+        return max(1, min(self.epochs, 1 + int((self.most_images - first) // later)))
 
     def to_toml(self) -> str:
         """The recipe as a TOML file, with every setting spelled out."""

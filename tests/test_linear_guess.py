@@ -1,0 +1,123 @@
+"""A linear net's guess at what is hard, and a first epoch that leaves out most of what is easy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from inkproof import models
+from inkproof.batches import Batches, epoch_lengths
+from inkproof.hard_examples import Difficulties, HardExamples
+from inkproof.images import ImageSet, Split
+from inkproof.learner import Learner
+from inkproof.linear_guess import linear_certainty
+
+CPU = torch.device("cpu")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def certainty(images: ImageSet, seed: int = 0) -> Tensor:
+    rows = torch.from_numpy(images.pixels.reshape(len(images), -1).copy())
+    labels = torch.from_numpy(images.require_labels("guessing").copy())
+    return linear_certainty(lambda positions: rows[positions], labels, generator(seed))
+
+
+def batches(images: ImageSet, settings: HardExamples, seed: int = 0) -> Batches:
+    return Batches(images, batch_size=32, device=CPU, shuffle=generator(seed), hard_examples=settings)
+
+
+def given_by(of: Batches) -> list[int]:
+    assert of.difficulties is not None
+    return torch.cat([of.difficulties.given for _ in of]).tolist()
+
+
+def test_it_is_sure_of_most_digits_and_not_of_those_that_are_labelled_wrong(digits: ImageSet) -> None:
+    labels = digits.require_labels("guessing").copy()
+    wrong = np.arange(0, len(labels), 50)
+    labels[wrong] = (labels[wrong] + 5) % 10
+    sure = certainty(ImageSet(digits.pixels, labels))
+    assert ((sure >= 0) & (sure <= 1)).all()
+    others = np.setdiff1d(np.arange(len(labels)), wrong)
+    assert sure[others].mean() > 0.8
+    assert sure[wrong].mean() < 0.1
+
+
+def test_it_is_softmax_regression_by_autograd(digits: ImageSet) -> None:
+    x = torch.from_numpy(digits.pixels.reshape(len(digits), -1) / np.float32(255))
+    y = torch.from_numpy(digits.require_labels("guessing").copy())
+    net = torch.nn.Linear(64, 10)
+    torch.nn.init.zeros_(net.weight)
+    torch.nn.init.zeros_(net.bias)
+    optimizer = torch.optim.SGD(net.parameters(), lr=2.0)
+    parts = torch.randperm(len(y), generator=generator()).split(9)  # two hundred steps
+    for number, part in enumerate(parts):
+        optimizer.param_groups[0]["lr"] = 2.0 * (1 - number / len(parts))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x[part]), y[part]).backward()
+        optimizer.step()
+    expected = net(x).softmax(dim=1).gather(1, y.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(certainty(digits), expected.detach(), atol=1e-4, rtol=0)
+
+
+@given(rows=st.integers(1, 60), first=st.floats(0.01, 0.99), seed=st.integers(0, 9))
+def test_a_first_epoch_of_some_gives_most_of_the_hardest_and_each_once(rows: int, first: float, seed: int) -> None:
+    settings = HardExamples(0.3, 0.1, first)
+    difficulties = Difficulties(rows, settings, device=CPU)
+    assert difficulties.wants_a_guess
+    sizes = difficulties.epoch_sizes(3)
+    sure = torch.rand(rows, generator=generator(seed))
+    difficulties.guess(sure, generator(seed))
+    assert not difficulties.wants_a_guess or sizes[0] == rows
+    order = difficulties.order(generator(seed))
+    assert len(set(order.tolist())) == len(order) == settings.count_first(rows) == sizes[0]
+    assert set(sure.argsort()[: round(0.7 * len(order))].tolist()) <= set(order.tolist())
+    assert difficulties.epoch_sizes(3) == sizes
+    difficulties.given = order
+    difficulties.learn(torch.rand(len(order), generator=generator(seed)))
+    assert len(difficulties.order(generator(seed))) == sizes[1] == sizes[2] == sum(settings.count(rows))
+
+
+def test_batches_of_the_first_pass_are_mostly_what_a_linear_net_gets_wrong(digits: ImageSet) -> None:
+    some = batches(digits, HardExamples(0.2, 0.1, first=0.3))
+    lengths = epoch_lengths(some, 2)
+    seen = given_by(some)
+    assert len(seen) == len(set(seen)) == round(0.3 * len(digits))
+    assert len(list(range(0, len(seen), 32))) == lengths[0]
+    sure = certainty(digits)
+    left_out = np.setdiff1d(np.arange(len(digits)), seen)
+    assert sure[left_out].min() > sure[seen].median()
+    assert set(digits.require_labels("looking")[seen].tolist()) == set(range(10))
+
+
+def test_looking_at_a_pass_changes_nothing_and_the_seed_decides(digits: ImageSet) -> None:
+    settings = HardExamples(0.2, 0.1, first=0.3)
+    once, twice, other = (batches(digits, settings, seed) for seed in (0, 0, 1))
+    next(iter(twice))
+    assert sorted(given_by(once)) == sorted(given_by(twice)) != sorted(given_by(other))
+
+
+def learner(sides: Split) -> Learner:
+    return Learner(
+        lambda: models.strong(sides.train.shape, 10, widths=(4, 8)),
+        sides.train,
+        sides.valid,
+        hard_examples=HardExamples(0.3, 0.1, first=0.5),
+    )
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_training_that_is_put_back_goes_on_to_the_same_bits(few_digits: Split, found: bool) -> None:
+    whole, begun, other = (learner(few_digits) for _ in range(3))
+    whole.fit(3, lr=0.05, verbose=False)
+    if found:
+        begun.lr_find(steps=20, plot=False)
+    begun.fit(1, lr=0.05, verbose=False)
+    other.load_state_dict(begun.state_dict())
+    other.fit(2, lr=0.05, verbose=False)
+    for one, two in zip(whole.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(one, two)
