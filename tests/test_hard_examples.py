@@ -154,11 +154,19 @@ def test_a_finder_of_learning_rates_leaves_what_is_hard_alone(few_digits: Split)
 def test_hard_examples_need_images_and_an_order_of_their_own(few_digits: Split) -> None:
     with pytest.raises(InputError, match="hard_examples choose and shuffle rows of ImageSets alone: take shuffle=True"):
         learner(few_digits, shuffle=False)
-    rule = (
-        "a share above 0 and at most 1, not 0, easy ones of 0 to 1, not 2, and a share in the first epoch above 0 and"
-    )
-    with pytest.raises(InputError, match=f"{rule} at most 1, not 1.5"):
+    rule = "a share above 0 and at most 1, not 0, easy ones of 0 to 1, not 2, and a first epoch of at least the share"
+    with pytest.raises(InputError, match=f"{rule} and at most 1, not 1.5"):
         HardExamples(0, 2, 1.5)
+    with pytest.raises(InputError, match=r"a first epoch of at least the share and at most 1, not 0\.2"):
+        HardExamples(0.3, 0.1, 0.2)
+
+
+def test_a_mean_image_takes_none(few_digits: Split) -> None:
+    averaged = Learner(
+        lambda: models.mean_image(few_digits.train.shape, 10), few_digits.train, hard_examples=HardExamples(0.3)
+    )
+    with pytest.raises(InputError, match="a mean image is the mean of all images: it takes no hard_examples"):
+        averaged.fit(1, lr=0.1, verbose=False)
 
 
 def test_a_recipe_of_hard_examples_in_file_order_is_refused(tmp_path: Path) -> None:

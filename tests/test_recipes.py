@@ -67,6 +67,10 @@ def test_the_default_is_one_of_them() -> None:
             {"format_version": 4, "model": {"name": "strong"}},
             r"\(format 4\), .*: train again; a recipe of your own takes today's with format_version = 5",
         ),
+        (
+            {"hard_examples": {"share": 0.3, "first": 0.2}},
+            "hard_examples: a first epoch gives as many images as the share",
+        ),
         ({"stem_learns": 0.5}, "stem_learns is for the model strong, whose first block it is about"),
         ({"clean_statistics": True}, "clean_statistics are those of batch normalisation, which the model strong alone"),
         (

@@ -25,6 +25,7 @@ from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
 from inkproof.linear_guess import linear_certainty
 from inkproof.pairs import as_tensors, sampled
+from inkproof.randomness import derived_seed
 
 Data = ImageSet | Dataset[Any] | DataLoader[Any]
 """What can be trained on or predicted: an ImageSet, or (inputs, targets) pairs as a torch dataset or loader."""
@@ -61,8 +62,7 @@ class Batches:
         shuffle: the stream to draw each pass's order from; None keeps the order of the data.
         augment: alters the images of each batch.
         generator: the stream that `augment` draws from.
-        hard_examples: passes after the first, and perhaps the first too, give only the hardest images and some of the
-            others, in batches as even as can be. Needs `shuffle`.
+        hard_examples: which images a pass gives, in batches as even as can be. Needs `shuffle`.
 
     Attributes:
         difficulties: of the images, where `hard_examples` are given.
@@ -157,6 +157,7 @@ class Batches:
         Args:
             to_targets: of the labels of all images.
         """
+        assert self.difficulties is None, "they go by labels"
         batches = copy.copy(self)
         batches._labels = to_targets(self._labels)
         return batches
@@ -171,18 +172,18 @@ class Batches:
         if self.shuffle is None:
             return torch.arange(len(self.images), device=self.device)
         if self.difficulties is not None:
-            if self.difficulties.wants_a_guess:
-                self._guess_difficulties()
+            if self.difficulties.want_a_guess:
+                self._leave_out_easy()
             return self.difficulties.order(self.shuffle)
         return torch.randperm(len(self.images), generator=self.shuffle).to(self.device)
 
-    def _guess_difficulties(self) -> None:
-        """Choose the images of the first pass: always the same, whoever looks at them before."""
+    def _leave_out_easy(self) -> None:
+        """Choose the images of the first pass, always the same for a seed: no stream moves on."""
         assert self.difficulties is not None, "asked for by them"
         assert self.shuffle is not None, "needed by hard examples"
-        generator = torch.Generator().manual_seed(self.shuffle.initial_seed())
+        generator = torch.Generator().manual_seed(derived_seed(self.shuffle.initial_seed(), "guess"))
         certainty = linear_certainty(self._gathered_here, self._labels, generator)
-        self.difficulties.guess(certainty, generator)
+        self.difficulties.leave_out_easy(certainty, generator)
 
     def _pixel_batches(
         self,
@@ -224,6 +225,15 @@ def in_own_unit(
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
         return batches.in_bytes(as_float=as_float, parts=parts), BYTE
     return batches, 1.0
+
+
+def on_trial(batches: BatchSource) -> BatchSource:
+    """The same batches, for steps that are not to be remembered: what is known of difficulties stays as it is."""
+    if not isinstance(batches, Batches) or batches.difficulties is None:
+        return batches
+    trial = copy.copy(batches)
+    trial.difficulties = copy.deepcopy(batches.difficulties)
+    return trial
 
 
 def difficulties_of(batches: BatchSource) -> Difficulties | None:

@@ -1,4 +1,4 @@
-"""Hard examples: once all images were seen, train mostly on those that the net is least sure of."""
+"""Hard examples: after a first epoch, train mostly on the images that the net is least sure of."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,25 @@ from torch import Tensor
 
 from inkproof.errors import InputError
 
-_HARDEST_FIRST = 0.7  # of the images in a first epoch of some; the others are drawn, so that it sees easy ones too
+_HARDEST_SHARE = 0.7  # of the images in a first epoch of some; the others are drawn, so that it gives easy ones too
 
 
 @dataclass(frozen=True)
 class HardExamples:
-    """Which images an epoch gives after the first, which gives all of them or those that may be hard; it is shorter.
+    """Which images an epoch gives.
 
-    Nine of ten digits are learnt in the first epoch, and showing them again teaches little. Nor does the first epoch
-    need all that a linear net gets right.
+    The first gives all of them; or, by a linear net's guess, mostly those that may be hard. Each after it gives the
+    hardest and some of the others: nine of ten digits are learnt by then, and showing them again teaches little. Images
+    that are labelled wrong count as hard.
 
     Args:
-        share: of all images, the hardest, that an epoch gives.
+        share: of all images, the hardest, that an epoch after the first gives; no more than `first`.
         easy: share of the other images, drawn anew for each epoch, that it gives too, so that none is forgotten.
-        first: share of all images that the first epoch gives: mostly the hardest for a linear net, and some others.
+        first: share of all images that the first epoch gives.
 
     Raises:
-        InputError: a share that is not above 0 and at most 1, or a negative or larger share of easy ones.
+        InputError: shares that are not above 0 and at most 1, a larger `share` than `first`, or a share of easy ones
+            below 0 or above 1.
 
     Source: online batch selection by the latest known loss (Loshchilov and Hutter 2015), without its ranks' decay.
     """
@@ -34,10 +36,10 @@ class HardExamples:
     first: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.share <= 1 and 0 <= self.easy <= 1 and 0 < self.first <= 1):
+        if not (0 < self.share <= self.first <= 1 and 0 <= self.easy <= 1):
             raise InputError(
                 f"hard examples need a share above 0 and at most 1, not {self.share}, easy ones of 0 to 1, not "
-                f"{self.easy}, and a share in the first epoch above 0 and at most 1, not {self.first}"
+                f"{self.easy}, and a first epoch of at least the share and at most 1, not {self.first}"
             )
 
     def count(self, rows: int) -> tuple[int, int]:
@@ -71,23 +73,25 @@ class Difficulties:
         self.difficulty = torch.full((rows,), torch.inf, device=device)
 
     @property
-    def wants_a_guess(self) -> bool:
+    def want_a_guess(self) -> bool:
         """Whether a first epoch is next that gives some of the images, and nothing says yet which."""
-        return self.settings.first < 1 and bool(torch.isinf(self.difficulty).all())
+        rows = len(self.difficulty)
+        return self.settings.count_first(rows) < rows and bool(torch.isinf(self.difficulty).all())
 
-    def guess(self, certainty: Float[Tensor, " rows"], generator: torch.Generator) -> None:
-        """Leave some images out of the first epoch.
+    def leave_out_easy(self, certainty: Float[Tensor, " rows"], generator: torch.Generator) -> None:
+        """Choose the images of the first epoch.
 
         Args:
             certainty: of the true classes, by a net that is quickly trained.
             generator: a CPU generator.
         """
         count = self.settings.count_first(len(certainty))
-        hardest = round(_HARDEST_FIRST * count)
-        hardest_first = certainty.argsort(stable=True)
+        hardest = round(_HARDEST_SHARE * count)
+        mixed = torch.randperm(len(certainty), generator=generator).to(certainty.device)  # the file's order is no tie's
+        hardest_first = mixed[certainty[mixed].argsort(stable=True)]
         others = hardest_first[hardest:]
-        left_out = torch.randperm(len(others), generator=generator)[count - hardest :]
-        self.difficulty[others[left_out.to(others.device)]] = 0
+        drawn = torch.randperm(len(others), generator=generator)
+        self.difficulty[others[drawn[count - hardest :].to(others.device)]] = 0
 
     def order(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
         """Positions of the next epoch's images, in random order: what was not seen yet, else the hardest and some more.
@@ -108,7 +112,7 @@ class Difficulties:
         """How many images each of so many next epochs gives."""
         rows = len(self.difficulty)
         hard, easy = self.settings.count(rows)
-        unseen = self.settings.count_first(rows) if self.wants_a_guess else len(self._unseen())
+        unseen = self.settings.count_first(rows) if self.want_a_guess else len(self._unseen())
         return [unseen or hard + easy, *[hard + easy] * (epochs - 1)][:epochs]
 
     def learn(self, certainty: Float[Tensor, " n"]) -> None:

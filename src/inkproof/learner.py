@@ -68,7 +68,7 @@ class Learner:
         augment: alters training images, batch by batch.
         shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
             and is warned of. A loader's own order is kept.
-        hard_examples: epochs after the first train only on the hardest images and some of the others.
+        hard_examples: epochs of the hardest images and some of the others, but for the first.
         clean_statistics: each epoch ends with batch normalisation's statistics measured on images as they are.
         stem_learns: share of the steps of a training in which the first block learns (`stem`); 1 is all of them.
         pretrained: the model brings trained weights, and is trained on from them: fine-tuning.

@@ -1,4 +1,4 @@
-"""How hard images look to a linear net: a guess that takes a fiftieth of a second for ten thousand of them."""
+"""How hard images look to a linear net: a guess for the price of a few dozen steps of a small convolutional net."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,10 @@ from torch import Tensor
 
 _LEARNT_FROM = 50_000  # images at most: 7,840 weights learn nothing from more
 _STEPS = 200
-_RATE = 2.0  # falling to 0, for pixels of 0 to 1: it gets 91 % of MNIST right, where 0.5 gets 89 %
-_TOGETHER = 256  # images, so that they stay in a cache
+# Times the root of the images a step, by the mean square of an image, falling to 0. On 50,000 images of MNIST it begins
+# at 2, and the net gets 91 % of them right, where from 0.5 on it gets 89 %.
+_RATE = 12.5
+_TOGETHER = 2**18  # numbers: 256 images of 1,024 pixels stay in a core's second cache
 
 
 @torch.inference_mode()
@@ -28,22 +30,27 @@ def linear_certainty(
     Source: choosing what to train on by a small net in place of the one trained (Coleman et al. 2020, "Selection via
     proxy").
     """
-    targets = torch.nn.functional.one_hot(labels).float()
     order = torch.randperm(len(labels), generator=generator)[:_LEARNT_FROM].to(labels.device)
-    pixels = rows_at(order[:1]).shape[1]
-    weight, bias = targets.new_zeros(pixels, targets.shape[1]), targets.new_zeros(targets.shape[1])
-    batches = order.split(-(-len(order) // _STEPS))
-    memory = targets.new_empty(max(_TOGETHER, len(batches[0])), pixels)
+    some = rows_at(order[:_STEPS]).float().div_(255)
+    pixels, square = some.shape[1], 1 + some.square().sum(dim=1).mean()  # 1: of the bias
+    together = max(1, _TOGETHER // pixels)
+    batches = order.split(min(together, -(-len(order) // _STEPS)))
+    rate = _RATE * len(batches[0]) ** 0.5 / square
+    weight = torch.zeros(pixels, int(labels.max()) + 1, device=labels.device)
+    bias = weight.new_zeros(weight.shape[1])
+    memory = weight.new_empty(together, pixels)
 
     def probabilities(positions: Int64[Tensor, " b"]) -> tuple[Float[Tensor, "b pixels"], Float[Tensor, "b classes"]]:
         inputs = memory[: len(positions)].copy_(rows_at(positions))
         return inputs, torch.addmm(bias, inputs, weight, alpha=1 / 255).softmax(dim=1)
 
-    for number, positions in enumerate(batches):
-        inputs, given = probabilities(positions)
-        error = given.sub_(targets.index_select(0, positions))
-        step = _RATE * (1 - number / len(batches)) / len(positions)
-        weight.addmm_(inputs.T, error, alpha=-step / 255)
-        bias.sub_(error.sum(dim=0), alpha=step)
-    everywhere = torch.arange(len(labels), device=labels.device).split(_TOGETHER)
-    return (torch.cat([probabilities(positions)[1] for positions in everywhere]) * targets).sum(dim=1)
+    with torch.autocast(labels.device.type, enabled=False):  # a user's
+        for number, positions in enumerate(batches):
+            inputs, error = probabilities(positions)
+            error.scatter_add_(1, labels[positions].unsqueeze(1), error.new_full((len(positions), 1), -1))
+            error.mul_(rate * ((number / len(batches) - 1) / len(positions)))
+            weight.addmm_(inputs.T, error, alpha=1 / 255)
+            bias.add_(error.sum(dim=0))
+        everywhere = torch.arange(len(labels), device=labels.device).split(together)
+        certain = [probabilities(positions)[1].gather(1, labels[positions].unsqueeze(1)) for positions in everywhere]
+    return torch.cat(certain).squeeze(1)

@@ -26,9 +26,11 @@ class Streams:
 
     def __init__(self, seed: int, *, shuffle: int | None = None):
         self.seed = seed
-        self._generators = {name: torch.Generator().manual_seed(_derive(seed, name)) for name in get_args(StreamName)}
+        self._generators = {
+            name: torch.Generator().manual_seed(derived_seed(seed, name)) for name in get_args(StreamName)
+        }
         if shuffle is not None:
-            self._generators["shuffle"].manual_seed(_derive(shuffle, "shuffle"))
+            self._generators["shuffle"].manual_seed(derived_seed(shuffle, "shuffle"))
 
     def __getitem__(self, name: StreamName) -> torch.Generator:
         return self._generators[name]
@@ -80,6 +82,6 @@ def seed_global(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def _derive(seed: int, name: str) -> int:
-    """A 63-bit seed for one stream, unrelated for neighbouring seeds."""
+def derived_seed(seed: int, name: str) -> int:
+    """A 63-bit seed for one use of many, unrelated to that for others and for neighbouring seeds."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big") >> 1

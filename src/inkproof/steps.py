@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from inkproof.batches import Batches, BatchSource, LoaderBatches, in_own_unit
+from inkproof.batches import Batches, BatchSource, LoaderBatches, difficulties_of, in_own_unit
 from inkproof.captured import CapturedStep
-from inkproof.errors import NotFinite
+from inkproof.errors import InputError, NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
 from inkproof.models import MeanImage
 from inkproof.objective import Objective
@@ -255,8 +255,14 @@ def collect_outputs(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def fit_means(model: MeanImage, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Fit the mean-image model in one pass."""
+def fit_means(model: MeanImage, batches: BatchSource) -> None:
+    """Fit the mean-image model in one pass.
+
+    Raises:
+        InputError: batches of hard examples.
+    """
+    if difficulties_of(batches) is not None:
+        raise InputError("a mean image is the mean of all images: it takes no hard_examples")
     for inputs, labels in batches:
         model.observe(inputs, labels)
 

@@ -124,11 +124,17 @@ class Augmentation(_Data):
 
 
 class HardExamples(_Data):
-    """Epochs after the first, and it too if it is not one of all images, train on the hardest and some others."""
+    """Epochs after the first train on the hardest images and some of the others; the first on all, or on some too."""
 
     share: float = Field(gt=0, le=1, description="of all images, the hardest, in each epoch")
     easy: float = Field(0.1, ge=0, le=1, description="share of the others, drawn anew for each epoch")
     first: float = Field(1.0, gt=0, le=1, description="share in the first epoch, mostly the hardest for a linear net")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HardExamples":
+        if self.share > self.first:
+            raise ValueError("a first epoch gives as many images as the share of the hardest in later ones, at least")
+        return self
 
 
 class Recipe(_Data):
