@@ -227,7 +227,7 @@ def in_own_unit(
     return batches, 1.0
 
 
-def on_trial(batches: BatchSource) -> BatchSource:
+def trial_batches(batches: BatchSource) -> BatchSource:
     """The same batches, for steps that are not to be remembered: what is known of difficulties stays as it is."""
     if not isinstance(batches, Batches) or batches.difficulties is None:
         return batches

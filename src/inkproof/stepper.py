@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkproof.audit import Record
-from inkproof.batches import BatchSource, on_trial
+from inkproof.batches import BatchSource, trial_batches
 from inkproof.captured import CapturedStep, can_be_captured
 from inkproof.errors import NotFinite
 from inkproof.finite import DeviceGuard
@@ -113,7 +113,10 @@ class Stepper:
         """
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
         model.train()
-        mock, given = replace(self, model=model, optimizer=optimizer), chain.from_iterable(repeat(on_trial(batches)))
+        mock, given = (
+            replace(self, model=model, optimizer=optimizer),
+            chain.from_iterable(repeat(trial_batches(batches))),
+        )
 
         def step(lr: float) -> float:
             set_step_values(optimizer, lr)
