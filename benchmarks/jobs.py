@@ -101,16 +101,23 @@ def right(outputs: Any, targets: Any) -> Any:
 # -- one job in one library: a generator that yields the validation accuracy after each epoch --------------------------
 
 
-def in_inkproof(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
+def in_inkproof(
+    name: str, data: dict[str, Any], epochs: int, lr: float, *, precision: Any = "float32"
+) -> Iterator[float]:
     from inkproof import ImageSet, Learner, schedules
     from inkproof.optimizers import SGD
 
     classes = ("3", "7") if JOBS[name].binary else None
     sides = [ImageSet(data[f"x_{side}"][:, None], data[f"y_{side}"], classes=classes) for side in ("train", "valid")]
     sgd = lambda parameters, lr: SGD(parameters, lr=lr, momentum=0.0)  # noqa: E731
-    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu")
+    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu", precision=precision)
     for row in learner.epochs(epochs, schedules.constant(lr)):
         yield row.metrics["accuracy"]
+
+
+def in_inkproof_in_bfloat16(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
+    """In mixed precision, for processors that multiply bfloat16."""
+    yield from in_inkproof(name, data, epochs, lr, precision="bfloat16")
 
 
 def in_torch(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
@@ -275,6 +282,7 @@ def in_sklearn(name: str, data: dict[str, Any], epochs: int, lr: float) -> Itera
 RECORDED: list[float] = []  # seconds of epochs that a library timed itself
 LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
     "inkproof": in_inkproof,
+    "inkproof in bfloat16": in_inkproof_in_bfloat16,
     "torch loop": in_torch,
     "fastai": in_fastai,
     "fastai by module": in_fastai_by_module,
@@ -286,8 +294,12 @@ LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
 
 
 def can_do(library: str, name: str) -> bool:
-    """Whether a library does a job: scikit-learn's MLP is for nets of hidden layers, and knows no convolutions."""
-    return library != "sklearn" or name in ("hidden", "deep")
+    """Whether a library does a job.
+
+    scikit-learn's MLP is for nets of hidden layers, and knows no convolutions; in bfloat16 inkproof computes nothing of
+    the tiny nets.
+    """
+    return name in {"sklearn": ("hidden", "deep"), "inkproof in bfloat16": ("conv", "deep")}.get(library, JOBS)
 
 
 def ticked(started: float, ticks: list[tuple[float, float]]) -> Iterator[float]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accuracy import SETTINGS, Setting, cut
+from accuracy import TARGETS, Setting, cut, settings_here
 from torch import Tensor, nn
 
 from inkproof import ImageSet, open_images
@@ -162,18 +162,18 @@ def train_by_inkproof(setting: Setting, train: ImageSet, valid: ImageSet, seed: 
 
 def measure(name: str, train: ImageSet, valid: ImageSet, seeds: int) -> dict[str, Any]:
     """Train both with each seed; which of them goes first alternates."""
-    own, plain = [], []
+    own, plain, setting = [], [], settings_here()[name]
     for seed in range(seeds):
         if seed % 2 == 0:
-            own.append(train_by_inkproof(SETTINGS[name], train, valid, seed))
+            own.append(train_by_inkproof(setting, train, valid, seed))
         plain.append(train_plainly(PLAIN[name], train, valid, seed))
         if seed % 2 == 1:
-            own.append(train_by_inkproof(SETTINGS[name], train, valid, seed))
+            own.append(train_by_inkproof(setting, train, valid, seed))
         print(f"  seed {seed}: inkproof {own[-1]}; plain {plain[-1]}", flush=True)
     ratios = [theirs.seconds / ours.seconds for ours, theirs in zip(own, plain, strict=True)]
     return {
         "setting": name,
-        "target": SETTINGS[name].target / 100,
+        "target": TARGETS[name][0] / 100,
         "accuracies": [each.accuracy for each in own],
         "seconds": [each.seconds for each in own],
         "plain_accuracies": [each.accuracy for each in plain],

@@ -65,7 +65,7 @@ def test_batches_in_bytes_are_the_batches_each_in_the_memory_of_the_one_before(
         places.add(in_bytes.data_ptr())
     assert len(places) == 1
     for (in_bytes, labels), (smallest, same) in zip(
-        batches().in_bytes(), batches().in_bytes(as_float=False), strict=True
+        batches().in_bytes(), batches().in_bytes(dtype=torch.uint8), strict=True
     ):
         assert smallest.dtype == torch.uint8
         assert torch.equal(in_bytes, smallest)

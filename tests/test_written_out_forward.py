@@ -136,8 +136,9 @@ def test_images_of_another_size_have_torchs_error() -> None:
         collect_outputs(models.linear((1, 4, 4), 3), batches, precision="float32")
 
 
-@pytest.mark.parametrize(("precision", "quick"), [("float32", True), ("bfloat16", False)])
-def test_scores_take_the_quick_way_in_float32_alone(
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scores_take_the_quick_way_where_there_is_one(
     precision: Precision, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Tensor] = []
@@ -146,7 +147,7 @@ def test_scores_take_the_quick_way_in_float32_alone(
         given.append(inputs)
         return torch.full((2, 3), 7.0)
 
-    monkeypatch.setattr(steps, "quick_forward", lambda model: noted)
+    monkeypatch.setattr(steps, "quick_forward", lambda model, precision: noted if quick else None)
     batches = [(torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))]
     with torch.autocast("cpu", torch.bfloat16):
         outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)

@@ -107,13 +107,13 @@ class Batches:
             yield inputs, labels
 
     def in_bytes(
-        self, *, as_float: bool = True, parts: int = 1
+        self, *, dtype: torch.dtype = torch.float32, parts: int = 1
     ) -> Iterator[tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."]]]:
         """One pass whose inputs are bytes, 0 to 255, for who scales by `BYTE` within a product.
 
         Args:
-            as_float: as float32, where those of the batch before lay, in memory that the processor's caches have; else
-                as uint8.
+            dtype: as floats, which lie where those of the batch before lay, in memory that the processor's caches have;
+                or as uint8.
             parts: more than one for floats alone: inputs are (b, parts, columns), each part for itself in memory.
 
         Returns:
@@ -121,12 +121,12 @@ class Batches:
         """
         assert self.augment is None, "an augmentation takes inputs of 0 to 1"
         assert self.difficulties is None, "they are told of each batch"
-        if not as_float:
+        if dtype == torch.uint8:
             yield from ((pixels.view(-1, *self._shape), labels) for _, pixels, labels in self._pixel_batches())
             return
         largest = max((stop - start for start, stop in self._bounds(len(self.images))), default=0)
         pixels_each = math.prod(self._shape)
-        memory = torch.empty(parts, largest, pixels_each // parts, dtype=torch.float32, device=self.device)
+        memory = torch.empty(parts, largest, pixels_each // parts, dtype=dtype, device=self.device)
         inputs = memory[0].view(largest, *self._shape) if parts == 1 else memory.transpose(0, 1)
         for _, pixels, labels in self._pixel_batches():
             count = pixels.shape[0]
@@ -214,16 +214,16 @@ class Batches:
 
 
 def in_own_unit(
-    batches: Iterable[tuple[Tensor, Tensor]], *, as_float: bool = True, parts: int = 1
+    batches: Iterable[tuple[Tensor, Tensor]], *, dtype: torch.dtype = torch.float32, parts: int = 1
 ) -> tuple[Iterable[tuple[Tensor, Tensor]], float]:
     """One pass as it is made soonest, in bytes where that can be, and what its inputs are to be multiplied by.
 
     Args:
-        as_float: bytes as float32 numbers, else as uint8.
-        parts: in how many such numbers lie, where bytes become any.
+        dtype: of bytes: floats, all of which hold them, or uint8.
+        parts: in how many such floats lie, where bytes become any.
     """
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
-        return batches.in_bytes(as_float=as_float, parts=parts), BYTE
+        return batches.in_bytes(dtype=dtype, parts=parts), BYTE
     return batches, 1.0
 
 

@@ -11,6 +11,7 @@ from inkproof.errors import InputError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 VECTOR = 16  # float32 numbers in a register of AVX-512, the longest there is
 
@@ -71,10 +72,22 @@ def choose_precision(device: torch.device, *, channels: int) -> Precision:
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # Names that torch may drop again.
-    amx, avx512 = (getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    gains = amx or (avx512 and (channels >= _WIDE or not is_intel()))
+    gains = _has_amx() or (multiplies_bfloat16() and (channels >= _WIDE or not is_intel()))
     return "bfloat16" if gains else "float32"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16."""
+    return _has_amx() or _asked_of_torch("_is_avx512_bf16_supported")
+
+
+def _has_amx() -> bool:
+    return _asked_of_torch("_is_amx_tile_supported")
+
+
+def _asked_of_torch(name: str) -> bool:
+    """What torch says of the processor, under a name that it may drop again."""
+    return bool(getattr(torch.cpu, name, bool)())
 
 
 class one_thread:

@@ -72,7 +72,7 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
 
 def _written_out(learner: Learner) -> LinearStep | None:
     step = None if learner.optimizer is None else learner.stepper().written_out
-    return step if isinstance(step, LinearStep) else None
+    return step if isinstance(step, LinearStep) and step.precision == "float32" else None
 
 
 def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:

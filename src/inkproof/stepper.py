@@ -48,9 +48,9 @@ class Stepper:
     @property
     def written_out(self) -> LinearStep | ConvolutionalStep | None:
         """The step without autograd, where model, loss, optimiser and precision have one; its outputs are not seen."""
-        if self.precision != "float32" or self.difficulties is not None:
+        if self.difficulties is not None:
             return None
-        return write_out(self.model, self.objective.loss, self.optimizer)
+        return write_out(self.model, self.objective.loss, self.optimizer, self.precision)
 
     @property
     def gradients(self) -> NormalisedNet | None:

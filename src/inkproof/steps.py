@@ -27,6 +27,7 @@ from inkproof.written_out import (
     WrittenOut,
     are_far_from_overflow,
     can_be_shared_out,
+    dtype_of_products,
     gains_without_blanks,
     in_place,
     parts_of,
@@ -113,7 +114,7 @@ class StepPlan:
         step = self.written_out
         assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
         if not (again and isinstance(step, LinearStep) and can_be_shared_out(step)):
-            taken, unit = in_own_unit(batches, as_float=isinstance(step, LinearStep))
+            taken, unit = in_own_unit(batches, dtype=torch.float32 if isinstance(step, LinearStep) else torch.uint8)
             return taken, unit, in_place(step, unit=unit)
         width, places = step.layers[0].in_features, None
         if isinstance(batches, Batches) and gains_without_blanks(step, math.prod(batches.images.shape)):
@@ -121,7 +122,7 @@ class StepPlan:
             if inked is not None:
                 batches, width, places = batches.in_rows(inked), inked.rows.shape[1], inked.places
         parts = parts_of(width, batches.device) if step.flatten and isinstance(batches, Batches) else 1
-        taken, unit = in_own_unit(batches, parts=parts)
+        taken, unit = in_own_unit(batches, dtype=dtype_of_products(step.layers[0], step.precision), parts=parts)
         return taken, unit, shared_out(step, Columns(width, parts, places, unit))
 
 
@@ -243,7 +244,7 @@ def collect_outputs(
 ) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
     """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards."""
     outputs, labels = [], []
-    quick = quick_forward(model) if precision == "float32" else None
+    quick = quick_forward(model, precision)
     batches, unit = (batches, 1.0) if quick is None else in_own_unit(batches)
     with evaluating(model), torch.autocast("cpu", enabled=False):  # a user's; `forward` has its own
         for inputs, batch_labels in batches:

@@ -14,10 +14,11 @@ from torch import nn
 
 from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
-from inkproof.written_out.chain import chain_of, share_memory
+from inkproof.runtime import Precision, multiplies_bfloat16
+from inkproof.written_out.chain import are_float32, chain_of, share_memory
 from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
-from inkproof.written_out.linear import LinearStep
+from inkproof.written_out.linear import LinearStep, dtype_of_products
 from inkproof.written_out.losses import LossGradient, known_gradient
 from inkproof.written_out.normalised import NormalisedNet, normalised_net
 from inkproof.written_out.overflow import are_far_from_overflow
@@ -42,6 +43,7 @@ __all__ = [
     "WrittenOut",
     "are_far_from_overflow",
     "can_be_shared_out",
+    "dtype_of_products",
     "gains_without_blanks",
     "in_parts",
     "in_place",
@@ -55,13 +57,16 @@ __all__ = [
 WrittenOut = LinearStep | SharedOutStep | ConvolutionalStep
 
 
-def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> LinearStep | ConvolutionalStep | None:
+def write_out(
+    model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, precision: Precision = "float32"
+) -> LinearStep | ConvolutionalStep | None:
     """The written-out step of a model, where it has one: without hooks, all of it trained.
 
     Args:
         model: one linear layer, or an `nn.Sequential` of linear layers, convolutions, ReLU and flattening.
         loss: as a training calls it.
         optimizer: of the model's parameters.
+        precision: of products.
 
     Returns:
         The step; None for all that autograd must compute.
@@ -69,12 +74,14 @@ def write_out(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) ->
     chain, gradient = chain_of(model), known_gradient(loss)
     if chain is None or gradient is None or not _are_simple(chain.layers):
         return None
+    if precision == "bfloat16" and not (multiplies_bfloat16() and are_float32(chain.layers)):
+        return None
     if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, chain.layers):
         return None
     if chain.linear is not None:
-        return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first)
+        return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first, precision=precision)
     if chain.is_convolutional and is_worth_gathering(chain.layers) and not share_memory(chain.layers):
-        return ConvolutionalStep(chain.layers, optimizer, gradient)
+        return ConvolutionalStep(chain.layers, optimizer, gradient, precision)
     return None
 
 
@@ -94,7 +101,10 @@ def in_place(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
     elif unit == step.unit:
         yield step
     else:
-        yield LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
+        flatten, precision = step.flatten, step.precision
+        yield LinearStep(
+            step.layers, step.optimizer, step.loss_gradient, flatten=flatten, unit=unit, precision=precision
+        )
 
 
 def _are_simple(layers: Sequence[Layer]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.runtime import one_thread
+from inkproof.runtime import Precision, one_thread
 from inkproof.written_out.joined import JoinedLayers, Memory
 from inkproof.written_out.linear import relu_backward_
 from inkproof.written_out.losses import LossGradient, judge
@@ -29,13 +29,20 @@ class ConvolutionalStep:
         layers: first to last, such as `is_worth_gathering` is true of.
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
+        precision: of products.
 
     Attributes:
         optimizer: as given.
     """
 
-    def __init__(self, layers: Sequence[Layer], optimizer: torch.optim.Optimizer, loss_gradient: LossGradient):
-        self._layers = JoinedLayers(layers)
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        optimizer: torch.optim.Optimizer,
+        loss_gradient: LossGradient,
+        precision: Precision = "float32",
+    ):
+        self._layers = JoinedLayers(layers, torch.bfloat16 if precision == "bfloat16" else None)
         self.optimizer, self._loss_gradient = optimizer, loss_gradient
         self._gradient = torch.zeros_like(self._layers.all)
         self._gradients = self._layers.split(self._gradient)
@@ -82,18 +89,18 @@ class ConvolutionalStep:
         outputs = memory[-1].outputs
         parts, _, count = memory[0].seen.shape
         with one_thread():
-            rows = outputs.view(parts, -1, count).transpose(0, 1).reshape(-1, parts * count)
+            rows = outputs.view(parts, -1, count).transpose(0, 1).reshape(-1, parts * count).to(self._gradient.dtype)
             judged = judge(self._loss_gradient, rows, to_targets(rows.T))
             if judged is None:
                 return None
             loss, gradient = judged
-            gradient = gradient.view(-1, parts, count).transpose(0, 1).reshape(outputs.shape)
+            gradient = gradient.view(-1, parts, count).transpose(0, 1).reshape(outputs.shape).to(outputs.dtype)
         self._differentiate(gradient, memory)
         # In the gradient is all that may break a weight: infinite inputs that ReLU hides are NaN there, times zero.
         if check_finite and not is_far_from_overflow(loss, self._gradient):
             return None
         lr = self.optimizer.param_groups[0]["lr"] / (parts * count)  # for gradients that are n times theirs
-        self._layers.all.sub_(self._gradient, alpha=lr)
+        self._layers.learn(self._gradient, rate=lr)
         return loss
 
     def _differentiate(self, of_outputs: Float[Tensor, "parts units places"], memory: Sequence[Memory]) -> None:
@@ -103,9 +110,10 @@ class ConvolutionalStep:
         """
         for at in range(len(memory) - 1, -1, -1):
             layer = memory[at]
-            torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, out=self._gradients[at])
+            gradient = self._gradients[at]
+            torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, dtype=gradient.dtype, out=gradient)
             if at == 0 and self._unit != 1:
-                self._gradients[at].mul_(self._unit)
+                gradient.mul_(self._unit)
             if at:
                 if layer.windows is None:
                     of_seen = torch.bmm(layer.weights, of_outputs)

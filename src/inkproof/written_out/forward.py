@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from inkproof.runtime import DTYPES, Precision, multiplies_bfloat16
 from inkproof.written_out.chain import chain_of
 from inkproof.written_out.joined import JoinedLayers
-from inkproof.written_out.linear import rows_of
+from inkproof.written_out.linear import dtype_of_products, rows_of
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 # Images whose windows are gathered together: a power of two, for rows to begin where vectors do. 500 take 1.2 of the
@@ -21,39 +22,44 @@ QuickForward = Callable[[Tensor, float], Tensor | None]
 Called where no gradients are recorded, as in `collect_outputs`."""
 
 
-def quick_forward(model: nn.Module) -> QuickForward | None:
+def quick_forward(model: nn.Module, precision: Precision = "float32") -> QuickForward | None:
     """What gives a model's outputs for a batch sooner; None for most models.
 
     Args:
         model: a chain of linear layers, or of convolutions that are worth gathering.
+        precision: of products.
     """
     chain = chain_of(model)
+    if precision == "bfloat16" and not multiplies_bfloat16():
+        return None
     if chain is None or not all(map(_is_plain, (part for layer in chain.layers for part in _numbers(layer)))):
         return None
     if chain.linear is not None:
-        return _of_linear(chain.linear, flattens=chain.flattens_first)
+        return _of_linear(chain.linear, precision, flattens=chain.flattens_first)
     if chain.is_convolutional and is_worth_gathering(chain.layers):
-        return _of_convolutions(chain.layers)
+        return _of_convolutions(JoinedLayers(chain.layers, DTYPES[precision]))
     return None
 
 
-def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
+def _of_linear(layers: Sequence[nn.Linear], precision: Precision, *, flattens: bool) -> QuickForward:
     """Each thread computes with rows of its own, which stay in its core's cache.
 
     With torch's products, which MKL or oneDNN share out in another way each, scoring 8,400 images takes 1.3 times as
     long with 10 or 30 units, and with 256 1.1 times (2 cores of an AMD EPYC with AVX2, November 2026).
     """
-    width = layers[0].in_features
+    width, dtypes = layers[0].in_features, [dtype_of_products(layer, precision) for layer in layers]
 
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         rows = rows_of(inputs, width, flatten=flattens)
-        if rows is None or not _is_plain(rows):
+        if rows is None or not _is_plain(rows, dtypes[0]):
             return None
         count, threads = len(rows), torch.get_num_threads()
         parts = 1 if count % threads or count < threads * _ROWS else threads
         values = rows.reshape(parts, count // parts, width).mT
         for at, layer in enumerate(layers):
-            weight, bias = _numbers(layer)
+            dtype = dtypes[at]
+            weight, values = layer.weight.to(dtype), values.to(dtype)
+            bias = None if layer.bias is None else layer.bias.to(dtype)
             beside = weight.new_zeros(1, 1) if bias is None else bias.unsqueeze(1)
             values = torch.baddbmm(
                 beside.expand(parts, len(weight), count // parts),
@@ -61,25 +67,23 @@ def _of_linear(layers: Sequence[nn.Linear], *, flattens: bool) -> QuickForward:
                 values.relu_() if at else values,
                 alpha=1.0 if at else unit,
             )
-        return values.mT.reshape(count, -1)
+        return values.mT.reshape(count, -1).float()
 
     return forward
 
 
-def _of_convolutions(layers: Sequence[Layer]) -> QuickForward:
-    joined = JoinedLayers(layers)
-
+def _of_convolutions(joined: JoinedLayers) -> QuickForward:
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         joined.read()
         outputs: list[Tensor] = []
-        for some in inputs.split(_TOGETHER) if _is_plain(inputs) else ():
+        for some in inputs.split(_TOGETHER) if _is_plain(inputs, joined.dtype) else ():
             memory = joined.forward(some, unit)
             if memory is None:
                 return None
             parts, _, count = memory[0].seen.shape
             beside = memory[-1].outputs.view(parts, -1, count)  # the next images' outputs come in their place
             outputs.append(beside.mT.clone(memory_format=torch.contiguous_format).view(parts * count, -1))
-        return torch.cat(outputs) if outputs else None
+        return torch.cat(outputs).float() if outputs else None
 
     return forward
 
@@ -88,9 +92,9 @@ def _numbers(layer: Layer) -> tuple[Tensor, Tensor | None]:
     return layer.weight, layer.bias
 
 
-def _is_plain(value: Tensor | None) -> bool:
-    """Whether these are float32 numbers on the CPU and nothing else; None is, as a bias that is not there."""
+def _is_plain(value: Tensor | None, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether these are numbers on the CPU and nothing else, of float32 or another dtype; so is a bias of None."""
     if value is None:
         return True
     known = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and value.device.type == "cpu"
-    return known and value.dtype == torch.float32 and value.numel() > 0
+    return known and value.dtype in (torch.float32, dtype) and value.numel() > 0

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from inkproof.written_out.master_weights import MasterWeights
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
@@ -52,22 +53,28 @@ class JoinedLayers:
 
     Args:
         layers: first to last, such as `windows.is_worth_gathering` is true of.
+        dtype: of products, and of what they take and give; None for the weights' own.
 
     Attributes:
         all: the numbers of all layers' matrices, one behind the other.
+        dtype: of products.
     """
 
-    def __init__(self, layers: Sequence[Layer]):
+    def __init__(self, layers: Sequence[Layer], dtype: torch.dtype | None = None):
         self._layers = layers
         weights = [_in_memory(layer.weight.detach()).flatten(1) for layer in layers]
         self._taps = [weight.shape[1] + (layer.bias is not None) for weight, layer in zip(weights, layers, strict=True)]
         self._units = [len(weight) for weight in weights]
         self.all = weights[0].new_empty(sum(map(math.prod, zip(self._taps, self._units, strict=True))))
-        self._matrices = self.split(self.all)
+        self.dtype = dtype or self.all.dtype
+        self._numbers = MasterWeights.rounded_to(self.dtype, self.all)
+        self._matrices = self.split(self._numbers.working)
         self._weights = [matrix[: weight.shape[1]] for matrix, weight in zip(self._matrices, weights, strict=True)]
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        of_ones = [matrix[-1] for matrix, layer in zip(self._matrices, layers, strict=True) if layer.bias is not None]
-        self._parameters, self._copies = [*weights, *biases], [*(weight.T for weight in self._weights), *of_ones]
+        learnt = self.split(self.all)
+        of_ones = [matrix[-1] for matrix, layer in zip(learnt, layers, strict=True) if layer.bias is not None]
+        self._copies = [matrix[: weight.shape[1]].T for matrix, weight in zip(learnt, weights, strict=True)] + of_ones
+        self._parameters = [*weights, *biases]
         self._memory: dict[tuple[Any, ...], list[Memory] | None] = {}
 
     def split(self, numbers: Float[Tensor, " numbers"]) -> list[Float[Tensor, "taps units"]]:
@@ -78,6 +85,12 @@ class JoinedLayers:
     def read(self) -> None:
         """Take the parameters' numbers."""
         torch._foreach_copy_(self._copies, self._parameters)
+        self._numbers.round_again()
+
+    def learn(self, gradient: Float[Tensor, " numbers"], *, rate: float) -> None:
+        """Take a step against the gradient for all numbers."""
+        self.all.sub_(gradient, alpha=rate)
+        self._numbers.round_again()
 
     def write_back(self) -> None:
         """Give the parameters these numbers, in one call."""
@@ -118,24 +131,24 @@ class JoinedLayers:
         return self._memory[key]
 
     def _new_memory(self, inputs: Shaped[Tensor, "n ..."], unit: float, parts: int) -> list[Memory] | None:
-        taken = inputs.shape[0] and inputs.dtype in (torch.uint8, self.all.dtype)
+        taken = inputs.shape[0] and inputs.dtype in (torch.uint8, self.all.dtype, self.dtype)
         windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if taken else None
         if windows is None:
             return None
         count = inputs.shape[0] // parts
         places = [1 if where is None else math.prod(where.counts) for where in windows]
         features = [math.prod(inputs.shape[1:]), *map(math.prod, zip(self._units, places, strict=True))]
-        outputs = self.all.new_empty(parts, self._units[-1], places[-1] * count)
+        outputs = self._numbers.working.new_empty(parts, self._units[-1], places[-1] * count)
         memory: list[Memory] = []
         for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
             one = 1 if at else 1 / unit  # the first product multiplies biases by the unit too
-            gathered = self.all.new_empty(parts, self._taps[at], places[at] * count)
+            gathered = outputs.new_empty(parts, self._taps[at], places[at] * count)
             gathered_rows = gathered.view(-1, count)
             if windows[at] is None:
                 source, seen = gathered_rows, gathered[:, : features[at]]
                 gathered[:, features[at] :] = one
             else:
-                source = self.all.new_empty(parts * features[at] + 2, count)
+                source = outputs.new_empty(parts * features[at] + 2, count)
                 source[-2], source[-1] = one, 0
                 seen = source[:-2].view(parts, features[at], count)
             matrix, weights = (each[at].expand(parts, -1, -1) for each in (self._matrices, self._weights))

@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inkproof.runtime import one_thread
+from inkproof.runtime import Precision, one_thread
 from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
+# Weights: with fewer, products in bfloat16 take no less time. oneDNN, which has them, takes 20 microseconds for any.
+_MANY = 2**15
 
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input  # looked up once: each step calls it
 
@@ -42,9 +44,10 @@ class LinearStep:
         loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
         unit: what inputs are multiplied by; other than 1 for bytes alone.
+        precision: of products. In bfloat16 it is there to be shared out, and leaves each batch to autograd.
 
     Attributes:
-        layers, optimizer, loss_gradient, flatten, unit: as given.
+        layers, optimizer, loss_gradient, flatten, unit, precision: as given.
         threads: the context for all that is computed above the first layer, whose inputs are many.
     """
 
@@ -56,12 +59,14 @@ class LinearStep:
         *,
         flatten: bool,
         unit: float = 1.0,
+        precision: Precision = "float32",
     ):
         self.layers = layers
         self.flatten = flatten
         self.optimizer = optimizer
         self.loss_gradient = loss_gradient
         self.unit = unit
+        self.precision = precision
         # The same memory without autograd's view of it, biases as columns too; found once, since a step is short.
         self._weights = [layer.weight.detach() for layer in layers]
         self._biases = [None if layer.bias is None else layer.bias.detach() for layer in layers]
@@ -85,6 +90,8 @@ class LinearStep:
             The loss before the update; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
+        if self.precision != "float32":
+            return None
         flat = rows_of(inputs, self.layers[0].in_features, flatten=self.flatten)
         if flat is None:
             return None
@@ -115,6 +122,11 @@ class LinearStep:
                     bias.addmv_(gradient, ones(flat.shape[0], gradient.dtype), alpha=-rate)
         self._weights[0].addmm_(gradients[0], flat, alpha=-rate * self.unit)
         return loss
+
+
+def dtype_of_products(layer: nn.Linear, precision: Precision) -> torch.dtype:
+    """What a layer's weights and inputs are rounded to: for few weights, whose products gain nothing, their own."""
+    return torch.bfloat16 if precision == "bfloat16" and layer.weight.numel() >= _MANY else layer.weight.dtype
 
 
 def rows_of(inputs: Float[Tensor, "n ..."], width: int, *, flatten: bool) -> Float[Tensor, "n width"] | None:

@@ -22,8 +22,9 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from inkproof.written_out.chain import share_memory
-from inkproof.written_out.linear import LinearStep, ones, relu_backward_, rows_of
+from inkproof.written_out.linear import LinearStep, dtype_of_products, ones, relu_backward_, rows_of
 from inkproof.written_out.losses import judge
+from inkproof.written_out.master_weights import MasterWeights
 
 _COLUMNS = 128  # for each thread: with fewer its products take longer than adding them up is worth
 _WIDE = 64  # units of the first layer: with fewer, a few epochs win less than a copy of the inputs takes
@@ -52,15 +53,18 @@ class _Layer:
     """A layer above the first, and memory for what is computed there with a batch.
 
     Args:
-        matrix: weights, then the bias.
+        weights: with the bias behind them.
+        matrix: these, as products take them.
         weight_columns: the same without the bias, transposed.
         seen: what it sees, behind ReLU, over a row of ones.
         seen_rows: the same, row by row.
-        below: the same without the ones: what the layer below gives.
+        below: the same without the ones.
         of_below: the gradient for that.
-        outputs: what it gives, of the last layer the net's outputs.
+        outputs: what it gives.
+        above: where that is seen, by the layer above or by the loss: the same memory where the dtype is the same.
     """
 
+    weights: MasterWeights
     matrix: Float[Tensor, "units inputs"]
     weight_columns: Float[Tensor, "units_below units"]
     seen: Float[Tensor, "inputs n"]
@@ -68,6 +72,7 @@ class _Layer:
     below: Float[Tensor, "units_below n"]
     of_below: Float[Tensor, "units_below n"]
     outputs: Float[Tensor, "units n"]
+    above: Float[Tensor, "units n"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class _Memory:
         by_part: what the first layer gives for each part of the inputs.
         parts: these.
         lowest: their sum.
+        above: where that is seen, as of a layer.
         layers: above the first.
         outputs: of the net.
         output_rows: the same, row by row.
@@ -88,6 +94,7 @@ class _Memory:
     by_part: Float[Tensor, "parts units n"]
     parts: Sequence[Float[Tensor, "units n"]]
     lowest: Float[Tensor, "units n"]
+    above: Float[Tensor, "units n"]
     layers: Sequence[_Layer]
     outputs: Float[Tensor, "outputs n"]
     output_rows: Float[Tensor, "n outputs"]
@@ -107,21 +114,30 @@ class SharedOutStep:
         first, *upper = plain.layers
         self._plain, self._columns = plain, columns
         self._weight = first.weight.detach()
-        self._first = self._weight.new_zeros(columns.parts, first.out_features, columns.width // columns.parts)
-        self._bias = self._weight.new_zeros(columns.parts, first.out_features, 1)
-        self._upper = [self._weight.new_empty(layer.out_features, layer.in_features + 1) for layer in upper]
-        lowest = self._bias[0, :, 0] if columns.places is None else self._first[-1, :, -1]
-        biases = [lowest, *(matrix[:, -1] for matrix in self._upper)]
-        self._copies = [*biases, *(matrix[:, :-1] for matrix in self._upper)]
+        of_first, *of_upper = (dtype_of_products(layer, plain.precision) for layer in plain.layers)
+        new = self._weight.new_zeros
+        first_weights = new(columns.parts, first.out_features, columns.width // columns.parts)
+        self._first = MasterWeights.rounded_to(of_first, first_weights)
+        self._bias = MasterWeights.rounded_to(of_first, new(columns.parts, first.out_features, 1))
+        self._lowest_bias = self._bias.at((0, slice(None), 0))
+        self._upper = [
+            MasterWeights.rounded_to(dtype, new(layer.out_features, layer.in_features + 1))
+            for layer, dtype in zip(upper, of_upper, strict=True)
+        ]
+        lowest = self._lowest_bias.master if columns.places is None else self._first.master[-1, :, -1]
+        matrices = [weights.master for weights in self._upper]
+        self._copies = [lowest, *(matrix[:, -1] for matrix in matrices), *(matrix[:, :-1] for matrix in matrices)]
         self._parameters = [layer.bias.detach() for layer in plain.layers] + [layer.weight.detach() for layer in upper]
         if columns.places is None:
-            self._copies.append(self._first)
+            self._copies.append(self._first.master)
             self._parameters.append(in_parts(self._weight, columns.parts))
         else:
             rows = self._weight.new_zeros(first.out_features, columns.width)
             rows[:, : len(columns.places)] = self._weight.index_select(1, columns.places)
-            self._first.copy_(in_parts(rows, columns.parts))
+            self._first.master.copy_(in_parts(rows, columns.parts))
         torch._foreach_copy_(self._copies, self._parameters)
+        for weights in (self._first, self._bias, *self._upper):
+            weights.round_again()
         self._memory: dict[int, _Memory] = {}  # by rows; an epoch's batches are of two sizes
         self._given: Tensor | None = None  # the latest inputs: those of most batches lie in the same memory
         self._taken: tuple[Tensor, Tensor, _Memory]  # these part by part, the same transposed, and where to compute
@@ -130,7 +146,7 @@ class SharedOutStep:
         """Give the parameters what was learnt; whoever interrupts it must put them back to what they were."""
         torch._foreach_copy_(self._parameters, self._copies)
         if (places := self._columns.places) is not None:
-            rows = self._first.transpose(0, 1).flatten(1)
+            rows = self._first.master.transpose(0, 1).flatten(1)
             self._weight.index_copy_(1, places, rows[:, : len(places)])
 
     def step(
@@ -149,26 +165,32 @@ class SharedOutStep:
         split, transposed, memory = self._taken
         rows, unit, has_bias = inputs.shape[0], self._columns.unit, self._columns.places is None
         beta = 1.0 if has_bias else 0.0
-        torch.baddbmm(memory.bias, self._first, transposed, beta=beta, alpha=unit, out=memory.by_part)
+        torch.baddbmm(memory.bias, self._first.working, transposed, beta=beta, alpha=unit, out=memory.by_part)
         with self._plain.threads():
             total = memory.parts[0]
             for part in memory.parts[1:]:
                 total = torch.add(total, part, out=memory.lowest)
+            if memory.above is not memory.lowest:
+                memory.above.copy_(memory.lowest)
             for layer in memory.layers:
                 layer.below.relu_()
                 torch.mm(layer.matrix, layer.seen, out=layer.outputs)
+                if layer.above is not layer.outputs:
+                    layer.above.copy_(layer.outputs)
             judged = judge(self._plain.loss_gradient, memory.outputs, to_targets(memory.output_rows))
             if judged is None:
                 return None
             loss, gradient = judged
             rate = self._plain.optimizer.param_groups[0]["lr"] / rows  # for gradients that are n times theirs
             for layer in reversed(memory.layers):
+                gradient = gradient.to(layer.outputs.dtype)
                 torch.mm(layer.weight_columns, gradient, out=layer.of_below)
-                layer.matrix.addmm_(gradient, layer.seen_rows, alpha=-rate)
+                layer.weights.learn(gradient, layer.seen_rows, alpha=-rate)
                 gradient = relu_backward_(layer.of_below, layer.below)
+            gradient = gradient.to(split.dtype)
             if has_bias:
-                self._copies[0].addmv_(gradient, ones(rows, gradient.dtype), alpha=-rate)
-        self._first.baddbmm_(gradient.expand(len(split), -1, -1), split, alpha=-rate * unit)
+                self._lowest_bias.learn(gradient, ones(rows, gradient.dtype), alpha=-rate)
+        self._first.learn(gradient.expand(len(split), -1, -1), split, alpha=-rate * unit)
         return loss
 
     def _take(self, inputs: Float[Tensor, "n ..."]) -> bool:
@@ -176,36 +198,46 @@ class SharedOutStep:
         parts, width, flattens = self._columns.parts, self._columns.width, self._plain.flatten
         lie_in_parts = flattens and inputs.shape[1:] == (parts, width // parts)
         flat = inputs if lie_in_parts else rows_of(inputs, width, flatten=flattens)
-        if flat is None or flat.dtype != self._first.dtype:
+        dtype = self._first.working.dtype
+        if flat is None or flat.dtype not in (dtype, self._weight.dtype):
             return False
         rows = inputs.shape[0]
         if rows not in self._memory:
             self._memory[rows] = self._new_memory(rows)
         memory = self._memory[rows]
-        split = inputs.transpose(0, 1) if lie_in_parts else in_parts(flat, parts)
+        split = (inputs.transpose(0, 1) if lie_in_parts else in_parts(flat, parts)).to(dtype)
         self._given = inputs if split.data_ptr() == inputs.data_ptr() else None  # a copy would not see them change
         self._taken = split, split.mT, memory
         return True
 
     def _new_memory(self, rows: int) -> _Memory:
-        parts, units, _ = self._first.shape
+        parts, units, _ = self._first.master.shape
         layers: list[_Layer] = []
-        outputs = lowest = self._first.new_empty(self._plain.layers[-1].out_features, rows)
-        for matrix in reversed(self._upper):  # a layer's outputs are what the next one sees
-            seen = matrix.new_ones(matrix.shape[1], rows)
-            below, transposed = seen[:-1], matrix[:, :-1].T
-            layers.insert(0, _Layer(matrix, transposed, seen, seen.T, below, torch.empty_like(below), lowest))
-            lowest = below
+        outputs = above = self._weight.new_empty(self._plain.layers[-1].out_features, rows)
+        for weights in reversed(self._upper):  # a layer's outputs are what the next one sees
+            matrix = weights.working
+            seen, gives = matrix.new_ones(matrix.shape[1], rows), _of_dtype(above, matrix.dtype)
+            below, columns = seen[:-1], matrix[:, :-1].T
+            memory = _Layer(weights, matrix, columns, seen, seen.T, below, torch.empty_like(below), gives, above)
+            layers.insert(0, memory)
+            above = below
+        lowest = _of_dtype(above, self._first.working.dtype)
         by_part = lowest[None] if parts == 1 else lowest.new_empty(parts, units, rows)
         return _Memory(
-            bias=self._bias.expand(-1, -1, rows),
+            bias=self._bias.working.expand(-1, -1, rows),
             by_part=by_part,
             parts=by_part.unbind(),
             lowest=lowest,
+            above=above,
             layers=layers,
             outputs=outputs,
             output_rows=outputs.T,
         )
+
+
+def _of_dtype(values: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """The same memory where that is the dtype, else as much of it."""
+    return values if values.dtype == dtype else torch.empty_like(values, dtype=dtype)
 
 
 @contextmanager
