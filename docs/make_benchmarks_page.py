@@ -2,9 +2,8 @@
 
 python benchmarks/peers.py --data DIR --json docs/benchmarks.json
 python benchmarks/growth.py --json docs/growth.json
-python benchmarks/accuracy.py --data DIR --aside --json docs/accuracy_bfloat16.json (on Intel's: accuracy_intel_aside)
-python benchmarks/accuracy.py --data DIR --usual --json docs/accuracy_usual.json (on Intel's: accuracy_intel, with AVX2
-alone: accuracy_float32)
+python benchmarks/accuracy.py --data DIR --aside --json docs/accuracy_aside.json
+python benchmarks/accuracy.py --data DIR --usual --json docs/accuracy_bfloat16.json (with AVX2 alone: accuracy_float32)
 python benchmarks/plain.py --data DIR --json docs/plain.json
 python docs/make_benchmarks_page.py
 """
@@ -35,36 +34,25 @@ and its shifts by a pixel: of a net, and of the ensemble; all other figures are 
 set out for.
 
 `python benchmarks/accuracy.py --data DIR --usual`: trained on the first 50,000 of MNIST's training images and scored on
-the last 10,000, which most figures of validation are for. Settings were tuned on splits of five sixths of both; how
-long `middle` and `accurate` train, `fast` with a stem that stops learning, and that the second block keeps its width
-were chosen by these figures themselves ([log](log.md)). {intel_machine}, in float32, which
-is quicker there than bfloat16 for all of these; `middle` and `accurate` of that day, in this table and the three
-after it, have the recipe's own net:
+the last 10,000, which most figures of validation are for. "First" is the share of all images that the first epoch
+gives, mostly those that a linear net is least sure of (`hard_examples`); "share" and "easy" are of all images too, in
+the epochs after it. {bfloat16_machine}, in bfloat16:
 
-{intel}
-{usual_machine}, in bfloat16, all but `quick` on all images:
+{bfloat16}
+How long each trains and how many images it is given was chosen on splits of the 49,999 images of below, most of which
+are in both parts here; that a linear net chooses images, the nets, and the stem that stops learning had been chosen by
+the last 10,000 too ([log](log.md)).
 
-{usual}
+{float32_machine}, which cannot multiply in bfloat16, in
+float32, for which the seconds wanted were not meant, with shares chosen by the last 10,000 too:
+
+{float32}
 `python benchmarks/accuracy.py --data DIR --aside`: trained on 49,999 of MNIST's training images, scored on the other
 10,001, a random share of each class that was kept aside: no setting was chosen on them but one, that `accurate` pools
 late, in which they had a say; earlier states of these recipes were scored on them too. They are harder than the last
-10,000, and all four settings are below what was wanted there. {aside_machine}, in float32:
+10,000. {aside_machine}, in bfloat16:
 
 {aside}
-{bfloat16_machine}, in bfloat16, all but `quick` on all images:
-
-{bfloat16}
-These machines have two speeds that change within minutes, and the tables of bfloat16 are mostly of the slower one. At
-the faster one `quick`, of all images then, took 3.3 s, `fast` 4.4 and 5.3, eight to nine epochs of `accurate` 16.6, and
-its then 19 epochs 32.7, so that its 17 take 29.
-
-{float32_machine}, which cannot multiply in bfloat16, in
-float32, trained and scored as in the first table, in slower and faster minutes; the seconds wanted are those of
-bfloat16. "First" is the share of all images that the first epoch gives, mostly those that a linear net is least sure of
-(`hard_examples`), and "share" and "easy" are of all images too; the settings of all tables above knew nothing of it,
-and drew the images they name by chance:
-
-{float32}
 """
 PLAIN = """## Beside plain trainings
 
@@ -123,18 +111,13 @@ making a Learner with all checks of the audit.
 
 def write_page() -> str:
     """The text of the page."""
-    accuracies = ("intel", "intel_aside", "usual", "bfloat16", "float32")
-    names = [*(f"accuracy_{name}" for name in accuracies), "plain", "benchmarks", "growth"]
-    intel, aside, usual, bfloat16, float32, plain, peers, growth = (
+    names = ("accuracy_bfloat16", "accuracy_float32", "accuracy_aside", "plain", "benchmarks", "growth")
+    bfloat16, float32, aside, plain, peers, growth = (
         json.loads((HERE / f"{name}.json").read_text()) for name in names
     )
     accuracy = ACCURACY.format(
         aside_machine=aside["machine"],
         aside=_accuracy(aside["rows"]),
-        intel_machine=intel["machine"],
-        intel=_accuracy(intel["rows"]),
-        usual_machine=usual["machine"],
-        usual=_accuracy(usual["rows"]),
         bfloat16_machine=bfloat16["machine"],
         bfloat16=_accuracy(bfloat16["rows"]),
         float32_machine=float32["machine"],
@@ -157,11 +140,10 @@ def _accuracy(rows: list[dict[str, Any]]) -> str:
         name = "" if row["setting"] == row["recipe"] else f"{row['setting']}: "
         changes = ((key.rsplit(".", 1)[-1], value) for key, value in row["changes"].items())
         changed = "".join(f", no {key}" if value is None else f", {key} {value}" for key, value in changes)
-        changed += f", {row['drawn']:,} images" if row.get("drawn") else ""
         spread = "" if row["sd"] is None else f" ± {row['sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}, {row['seeds']} seeds"
         together = "" if row["together"] is None else f"{row['together']:.2%}"
-        known = (row.get("shifted"), row.get("together_shifted"))  # not in tables of before they were measured
+        known = (row["shifted"], row["together_shifted"])
         shifted = ", ".join(f"{accuracy:.2%}" for accuracy in known if accuracy is not None)
         lines.append(
             f"| {name}`{row['recipe']}`, {count(row['epochs'], 'epoch')}{changed} | {accuracy} | {row['seconds']:.1f} "

@@ -116,7 +116,7 @@ def build_optimizer(settings: Optimizer, parameters: Iterable[Tensor], *, lr: fl
 
 
 def resolve_precision(recipe: Recipe, device: DeviceName) -> Precision:
-    """The precision to compute in; `auto` asks the processor, and only convolutions gain from less."""
+    """The precision to compute in; `auto` is what the processor gains by for convolutions, and float32 for all else."""
     if recipe.precision != "auto":
         return recipe.precision
     if recipe.model.name == "conv":
