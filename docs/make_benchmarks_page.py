@@ -56,48 +56,43 @@ late, in which they had a say; earlier states of these recipes were scored on th
 """
 PLAIN = """## Beside plain trainings
 
-`python benchmarks/plain.py --data DIR --seeds 2`, {machine},
-in float32: settings of before a linear net chose images (20,000, 26,000, 36,000 and 50,000 of them, of the same nets)
-beside a good loop over torch's own modules, with autograd, a fused optimiser and channels
-last, whose images are deformed by the same code and nearly as much. Its nets and epochs were chosen for these
-accuracies on a processor with bfloat16 matrix units, and three of four were not tuned again for this one. Each seed
-trains both, on the first 50,000 images, and scores them on the last 10,000, which had a say in the settings alone;
-accuracies are means, seconds and ratios medians. The seconds wanted in the tables above were set at 0.78 to 0.88 of
-such loops' on a processor with bfloat16. On processors with AVX-512 this was not measured.
+`python benchmarks/plain.py --data DIR --seeds 2`, {machine}, in bfloat16: the settings of above beside a good loop over
+torch's own modules, with autograd, a fused optimiser and channels last, whose images are deformed by the same code and
+nearly as much. Its nets and epochs were chosen for these accuracies on a processor with bfloat16 matrix units; of such
+loops the seconds wanted above are 0.78 to 0.88. Each seed trains both, on the first 50,000 images, and scores them on
+the last 10,000; accuracies are means, seconds and ratios medians. In float32, with AVX2 alone, earlier settings were
+2.3, 2.3, 3.5 and 4.0 times as fast ([log](log.md)).
 
 {rows}
 """
 HEAD = """## Other libraries on the ladder's jobs
 
-`python benchmarks/peers.py --data DIR`, {machine}: the ladder's
-jobs with its epochs, on 33,600 rows of MNIST with 8,400 to validate on after each epoch, or on 10,358 threes and sevens
-with 2,038. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds; figures are
-medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the arrays,
-trains and ends.
+`python benchmarks/peers.py --data DIR`, {machine}: the
+ladder's jobs with its epochs, on 33,600 rows of MNIST with 8,400 to validate on after each epoch, or on 10,358 threes
+and sevens with 2,038. Each library runs in an environment and in processes of its own, in turn, {rounds} rounds;
+figures are medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the
+arrays, trains and ends.
+
+All compute in float32. Where products are many enough to gain, inkproof does the job with `precision="bfloat16"` too,
+in which products alone are rounded; ratios to that are in brackets.
 
 `fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`;
-`fastai by module` imports no more of it than a job needs, 2 to 5 s less of import, which no notebook does. What else
-differs between the two rows is the machine's hours. inkproof is imported as its README has it; its own star import
-takes as long. fastai needs torchvision, and with it torch's build for CUDA, whose import takes 0.3 to 0.8 s more than
-that of the build for processors, which all others have.
+`fastai by module` imports no more of it than a job needs, 1.5 to 5 s less of import, which no notebook does. fastai
+needs torchvision, and with it torch's build for CUDA, whose import takes 0.3 to 0.8 s more than that of the build for
+processors, which all others have. inkproof is imported as its README has it; its own star import takes as long.
 
 inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
-convolutions, and 4 times by the process. This processor is slower at products than the Intel Xeon below, and
-has faster and slower minutes ([log](log.md)). Here, in five more rounds of the convolutions and the deep net alone, and
-in six more of the latter:
+convolutions, and 4 times by the process. Here:
 
-- By the epoch 784-10 (13.7), 784-30-10 (10.9) and 784-1 (12.2) were above the line, the convolutions too (3.4, 3.5).
-  For the deep net (2.9, 2.9, 3.5) no line was set.
-- By the process 784-10 (8.0), 784-30-10 (6.7) and 784-1 (5.6) were above the line, the convolutions (4.0, 4.0) on it,
-  the deep net (4.3, 3.9, 4.5) above it in two, and both below it (3.6) in six later rounds, in slower minutes: half of
-  the deep net's process is products that both make, at what the processor has, a third is the import of torch. All five
-  together here: {whole:.1f}. Three rounds of these two on 30 November gave by the epoch 3.4 and 3.0, by the process 4.2
-  and 3.8.
-- By module: all five together here {by_module:.1f}.
+{lines}
+All five processes together: {whole:.1f}; by module {by_module:.1f}.
 
-On 2 cores of an Intel Xeon with AVX-512, before the log's two entries of 29 November on linear layers, four runs gave
-by the epoch 784-10 9.9 to 14.8, 784-30-10 8.5 to 9.4, 784-1 8.4 to 11.9, the convolutions 3.6 to 4.5, the deep net 2.4
-to 2.6; by the process 7.8 to 9.5, 6.2 to 6.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
+784-30-10 takes what its two large products take, and this processor runs fastai's Python quickly; three rounds
+before gave 7.6. With AVX2 alone (EPYC) it was 8.1 to 10.9, 784-10 12.2 to 13.7, 784-1 7.7 to 12.2, the convolutions 3.0
+to 4.2; by the process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7 to 4.5 the deep net's, half of which is
+products that both make, at what the processor has. On 2 cores of an Intel Xeon with AVX-512, four runs: by the epoch
+8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to 6.5, 7.8 to 9.5, 4.7 to 5.7, 4.3 to 4.4 and
+3.5 to 4.1. None of these were in bfloat16.
 """
 GROWTH = """## How cost grows
 
@@ -112,9 +107,7 @@ making a Learner with all checks of the audit.
 def write_page() -> str:
     """The text of the page."""
     names = ("accuracy_bfloat16", "accuracy_float32", "accuracy_aside", "plain", "benchmarks", "growth")
-    bfloat16, float32, aside, plain, peers, growth = (
-        json.loads((HERE / f"{name}.json").read_text()) for name in names
-    )
+    bfloat16, float32, aside, plain, peers, growth = (json.loads((HERE / f"{name}.json").read_text()) for name in names)
     accuracy = ACCURACY.format(
         aside_machine=aside["machine"],
         aside=_accuracy(aside["rows"]),
@@ -126,7 +119,8 @@ def write_page() -> str:
     own = _process_of("inkproof", peers)
     whole, by_module = (_process_of(name, peers) / own for name in ("fastai", "fastai by module"))
     beside = PLAIN.format(machine=plain["machine"], rows=_plain(plain["rows"]))
-    parts = [accuracy, beside, HEAD.format(**peers, whole=whole, by_module=by_module)]
+    head = HEAD.format(**peers, lines=_lines(peers["rows"]), whole=whole, by_module=by_module)
+    parts = [accuracy, beside, head]
     for job, about in JOBS.items():
         rows = [row for row in peers["rows"] if row["job"] == job]
         parts += [f"### {job}: {about}\n", _peers(rows), ""]
@@ -174,16 +168,27 @@ def _process_of(library: str, peers: dict[str, Any]) -> float:
     return sum(float(row["process"]) for row in peers["rows"] if row["library"] == library)
 
 
+def _lines(rows: list[dict[str, Any]]) -> str:
+    """fastai's ratios, a line a job."""
+    about = [(row, _ratio(row, "epoch"), _ratio(row, "process")) for row in rows if row["library"] == "fastai"]
+    return "".join(f"- {row['job']}: {epoch} by the epoch, {process} by the process\n" for row, epoch, process in about)
+
+
+def _ratio(row: dict[str, Any], key: str) -> str:
+    """To inkproof, and in brackets to inkproof in bfloat16 where that was measured."""
+    rounded = row.get(f"{key}_ratio_to_bfloat16")
+    return f"{row[f'{key}_ratio']:.1f}×" + ("" if rounded is None else f" ({rounded:.1f}×)")
+
+
 def _peers(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| library | seconds an epoch | ratio | seconds of a process | ratio | peak memory, MB | accuracy |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ratios = [f"{row[f'{key}_ratio']:.1f}×" for key in ("epoch", "process")]
         lines.append(
-            f"| {row['library']} | {row['epoch']:.3f} | {ratios[0]} | {row['process']:.1f} | {ratios[1]} "
-            f"| {row['megabytes']:.0f} | {row['accuracy']:.2%} |"
+            f"| {row['library']} | {row['epoch']:.3f} | {_ratio(row, 'epoch')} | {row['process']:.1f} "
+            f"| {_ratio(row, 'process')} | {row['megabytes']:.0f} | {row['accuracy']:.2%} |"
         )
     return "\n".join(lines)
 
