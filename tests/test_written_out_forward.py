@@ -142,15 +142,19 @@ def test_scores_take_the_quick_way_where_there_is_one(
     precision: Precision, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Tensor] = []
+    asked: list[Precision] = []
 
     def noted(inputs: Tensor, unit: float) -> Tensor:
         given.append(inputs)
         return torch.full((2, 3), 7.0)
 
-    monkeypatch.setattr(steps, "quick_forward", lambda model, precision: noted if quick else None)
+    monkeypatch.setattr(
+        steps, "quick_forward", lambda model, precision: (asked.append(precision), noted if quick else None)[1]
+    )
     batches = [(torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))]
     with torch.autocast("cpu", torch.bfloat16):
         outputs, _ = collect_outputs(models.linear((1, 4, 4), 3), batches, precision=precision)
     assert outputs.dtype == torch.float32
+    assert asked == [precision]
     assert bool(given) == quick
     assert bool((outputs == 7).all()) == quick

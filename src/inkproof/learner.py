@@ -64,7 +64,7 @@ class Learner:
         seed: of initial weights, order, augmentation and dropout, each a stream of its own.
         order_seed: of the order alone; None takes `seed`.
         device: "auto" takes CUDA where there is one.
-        precision: "bfloat16" computes the model in mixed precision; weights and losses stay float32.
+        precision: "bfloat16" computes in mixed precision; losses, weights and what small linear layers do stay float32.
         augment: alters training images, batch by batch.
         shuffle: a new order of the training images every epoch; False keeps the order of the data; None keeps it too,
             and is warned of. A loader's own order is kept.

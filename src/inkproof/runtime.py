@@ -11,7 +11,6 @@ from inkproof.errors import InputError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
-DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 VECTOR = 16  # float32 numbers in a register of AVX-512, the longest there is
 
@@ -77,7 +76,7 @@ def choose_precision(device: torch.device, *, channels: int) -> Precision:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products of bfloat16."""
+    """Whether the processor has x86's instructions for products of bfloat16."""
     return _has_amx() or _asked_of_torch("_is_avx512_bf16_supported")
 
 

@@ -89,18 +89,22 @@ class StepPlan:
         if self.written_out is None and self.gradients is None:
             yield self, batches
             return
+        step, on_copy = self.written_out, again and not isinstance(batches, LoaderBatches)
+        if isinstance(step, LinearStep) and step.precision == "bfloat16" and not on_copy:
+            yield replace(self, written_out=None), batches  # only the copy is rounded; all else is autocast's
+            return
         with torch.autocast("cpu", enabled=False):
-            if isinstance(batches, LoaderBatches) or not isinstance(self.written_out, LinearStep | ConvolutionalStep):
+            if isinstance(batches, LoaderBatches) or not isinstance(step, LinearStep | ConvolutionalStep):
                 yield self, batches
                 return
-            parameters = [each for group in self.written_out.optimizer.param_groups for each in group["params"]]
+            parameters = [each for group in step.optimizer.param_groups for each in group["params"]]
             if isinstance(batches, Batches):
                 dtype = parameters[0].dtype
                 batches = batches.with_targets(lambda labels: objective.all_targets(labels, dtype))
             taken, unit, form = self._form(batches, again=again)
             looking = nullcontext() if losses is None else _looking_together(losses, parameters)
-            with looking, _without_autograd(batches), form as step:
-                yield replace(self, written_out=step, unit=unit, looks_together=losses is not None), taken
+            with looking, _without_autograd(batches), form as quickest:
+                yield replace(self, written_out=quickest, unit=unit, looks_together=losses is not None), taken
 
     def _form(
         self, batches: BatchSource, *, again: bool
@@ -233,7 +237,8 @@ def train_step(
 
 def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Float[Tensor, "n ..."]:
     """The model's raw outputs in float32 or better, computed in the given precision."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    # Within another autocast its cache of rounded weights would outlive updates, and a pass takes each weight but once.
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
         outputs: Tensor = model(inputs)
     return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
 

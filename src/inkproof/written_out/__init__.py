@@ -2,8 +2,8 @@
 
 Of stacks of linear layers or small convolutions under plain SGD the whole step is: nothing is recorded for autograd and
 the optimiser is not asked; the weights are updated in place. Of nets of blocks with batch normalisation loss and
-gradients are, for any optimiser. Models and losses of other kinds go through autograd. Where nothing is learnt, linear
-layers have a quicker forward pass.
+gradients are, for any optimiser. Models and losses of other kinds go through autograd. Where nothing is learnt, stacks
+have a quicker forward pass. In bfloat16 it is the products of stacks that are rounded, on processors that multiply it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,15 @@ from torch import nn
 
 from inkproof.heads import Loss
 from inkproof.optimizers import is_plain_sgd
-from inkproof.runtime import Precision, multiplies_bfloat16
-from inkproof.written_out.chain import are_float32, chain_of, share_memory
+from inkproof.runtime import Precision
+from inkproof.written_out.chain import chain_of, share_memory
 from inkproof.written_out.convolutional import ConvolutionalStep
 from inkproof.written_out.forward import quick_forward
-from inkproof.written_out.linear import LinearStep, dtype_of_products
+from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
 from inkproof.written_out.normalised import NormalisedNet, normalised_net
 from inkproof.written_out.overflow import are_far_from_overflow
+from inkproof.written_out.rounding import dtype_of_products, precision_of
 from inkproof.written_out.shared_out import (
     Columns,
     SharedOutStep,
@@ -66,7 +67,7 @@ def write_out(
         model: one linear layer, or an `nn.Sequential` of linear layers, convolutions, ReLU and flattening.
         loss: as a training calls it.
         optimizer: of the model's parameters.
-        precision: of products.
+        precision: of the model's computation.
 
     Returns:
         The step; None for all that autograd must compute.
@@ -74,14 +75,16 @@ def write_out(
     chain, gradient = chain_of(model), known_gradient(loss)
     if chain is None or gradient is None or not _are_simple(chain.layers):
         return None
-    if precision == "bfloat16" and not (multiplies_bfloat16() and are_float32(chain.layers)):
-        return None
     if not is_plain_sgd(optimizer) or not _trains_exactly(optimizer, chain.layers):
         return None
+    taken = precision_of(chain, precision)
+    if taken is None:
+        return None
     if chain.linear is not None:
-        return LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first, precision=precision)
+        step = LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first, precision=taken)
+        return step if taken == "float32" or can_be_shared_out(step) else None
     if chain.is_convolutional and is_worth_gathering(chain.layers) and not share_memory(chain.layers):
-        return ConvolutionalStep(chain.layers, optimizer, gradient, precision)
+        return ConvolutionalStep(chain.layers, optimizer, gradient, taken)
     return None
 
 
@@ -101,10 +104,7 @@ def in_place(step: LinearStep | ConvolutionalStep, *, unit: float = 1.0) -> Iter
     elif unit == step.unit:
         yield step
     else:
-        flatten, precision = step.flatten, step.precision
-        yield LinearStep(
-            step.layers, step.optimizer, step.loss_gradient, flatten=flatten, unit=unit, precision=precision
-        )
+        yield LinearStep(step.layers, step.optimizer, step.loss_gradient, flatten=step.flatten, unit=unit)
 
 
 def _are_simple(layers: Sequence[Layer]) -> bool:

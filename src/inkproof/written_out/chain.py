@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import nn
 
 from inkproof.hooks import has_hooks
@@ -50,11 +49,6 @@ def share_memory(layers: Sequence[Layer]) -> bool:
     """Whether any two of the layers' parameters lie in the same memory, where they may come apart on a copy."""
     places = [parameter.untyped_storage().data_ptr() for layer in layers for parameter in layer.parameters()]
     return len(set(places)) < len(places)
-
-
-def are_float32(layers: Sequence[Layer]) -> bool:
-    """Whether all of the layers' parameters are."""
-    return all(parameter.dtype == torch.float32 for layer in layers for parameter in layer.parameters())
 
 
 def chain_of(model: nn.Module) -> Chain | None:

@@ -29,7 +29,7 @@ class ConvolutionalStep:
         layers: first to last, such as `is_worth_gathering` is true of.
         optimizer: plain SGD over exactly their parameters.
         loss_gradient: the loss and n times its gradient.
-        precision: of products.
+        precision: of products, as `JoinedLayers` has it.
 
     Attributes:
         optimizer: as given.
@@ -42,7 +42,7 @@ class ConvolutionalStep:
         loss_gradient: LossGradient,
         precision: Precision = "float32",
     ):
-        self._layers = JoinedLayers(layers, torch.bfloat16 if precision == "bfloat16" else None)
+        self._layers = JoinedLayers(layers, precision)
         self.optimizer, self._loss_gradient = optimizer, loss_gradient
         self._gradient = torch.zeros_like(self._layers.all)
         self._gradients = self._layers.split(self._gradient)

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from inkproof.runtime import DTYPES, Precision, multiplies_bfloat16
+from inkproof.runtime import Precision
 from inkproof.written_out.chain import chain_of
 from inkproof.written_out.joined import JoinedLayers
-from inkproof.written_out.linear import dtype_of_products, rows_of
+from inkproof.written_out.linear import rows_of
+from inkproof.written_out.rounding import dtype_of_products, precision_of
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 # Images whose windows are gathered together: a power of two, for rows to begin where vectors do. 500 take 1.2 of the
@@ -27,17 +28,18 @@ def quick_forward(model: nn.Module, precision: Precision = "float32") -> QuickFo
 
     Args:
         model: a chain of linear layers, or of convolutions that are worth gathering.
-        precision: of products.
+        precision: of the model's computation.
     """
     chain = chain_of(model)
-    if precision == "bfloat16" and not multiplies_bfloat16():
-        return None
     if chain is None or not all(map(_is_plain, (part for layer in chain.layers for part in _numbers(layer)))):
         return None
+    taken = precision_of(chain, precision)
+    if taken is None:
+        return None
     if chain.linear is not None:
-        return _of_linear(chain.linear, precision, flattens=chain.flattens_first)
+        return _of_linear(chain.linear, taken, flattens=chain.flattens_first)
     if chain.is_convolutional and is_worth_gathering(chain.layers):
-        return _of_convolutions(JoinedLayers(chain.layers, DTYPES[precision]))
+        return _of_convolutions(JoinedLayers(chain.layers, taken))
     return None
 
 
@@ -48,23 +50,24 @@ def _of_linear(layers: Sequence[nn.Linear], precision: Precision, *, flattens: b
     long with 10 or 30 units, and with 256 1.1 times (2 cores of an AMD EPYC with AVX2, November 2026).
     """
     width, dtypes = layers[0].in_features, [dtype_of_products(layer, precision) for layer in layers]
+    numbers = [
+        (weight.to(dtype), weight.new_zeros(1, 1, dtype=dtype) if bias is None else bias.to(dtype).unsqueeze(1))
+        for (weight, bias), dtype in zip(map(_numbers, layers), dtypes, strict=True)
+    ]
 
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         rows = rows_of(inputs, width, flatten=flattens)
-        if rows is None or not _is_plain(rows, dtypes[0]):
+        if rows is None or not _is_plain(rows):
             return None
         count, threads = len(rows), torch.get_num_threads()
         parts = 1 if count % threads or count < threads * _ROWS else threads
         values = rows.reshape(parts, count // parts, width).mT
-        for at, layer in enumerate(layers):
-            dtype = dtypes[at]
-            weight, values = layer.weight.to(dtype), values.to(dtype)
-            bias = None if layer.bias is None else layer.bias.to(dtype)
-            beside = weight.new_zeros(1, 1) if bias is None else bias.unsqueeze(1)
+        for at, (weight, beside) in enumerate(numbers):
+            seen = values.to(weight.dtype)
             values = torch.baddbmm(
                 beside.expand(parts, len(weight), count // parts),
                 weight.expand(parts, -1, -1),
-                values.relu_() if at else values,
+                seen.relu_() if at else seen,
                 alpha=1.0 if at else unit,
             )
         return values.mT.reshape(count, -1).float()
@@ -76,7 +79,7 @@ def _of_convolutions(joined: JoinedLayers) -> QuickForward:
     def forward(inputs: Shaped[Tensor, "n ..."], unit: float) -> Float[Tensor, "n units"] | None:
         joined.read()
         outputs: list[Tensor] = []
-        for some in inputs.split(_TOGETHER) if _is_plain(inputs, joined.dtype) else ():
+        for some in inputs.split(_TOGETHER) if _is_plain(inputs) else ():
             memory = joined.forward(some, unit)
             if memory is None:
                 return None
@@ -92,9 +95,9 @@ def _numbers(layer: Layer) -> tuple[Tensor, Tensor | None]:
     return layer.weight, layer.bias
 
 
-def _is_plain(value: Tensor | None, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether these are numbers on the CPU and nothing else, of float32 or another dtype; so is a bias of None."""
+def _is_plain(value: Tensor | None) -> bool:
+    """Whether these are float32 numbers on the CPU and nothing else; None is, as a bias that is not there."""
     if value is None:
         return True
     known = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and value.device.type == "cpu"
-    return known and value.dtype in (torch.float32, dtype) and value.numel() > 0
+    return known and value.dtype == torch.float32 and value.numel() > 0

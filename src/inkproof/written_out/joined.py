@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from inkproof.written_out.master_weights import MasterWeights
+from inkproof.runtime import Precision
+from inkproof.written_out.rounding import MasterWeights
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
@@ -53,21 +54,20 @@ class JoinedLayers:
 
     Args:
         layers: first to last, such as `windows.is_worth_gathering` is true of.
-        dtype: of products, and of what they take and give; None for the weights' own.
+        precision: of products, and of what they take and give; "float32" stands for the weights' own dtype.
 
     Attributes:
         all: the numbers of all layers' matrices, one behind the other.
-        dtype: of products.
     """
 
-    def __init__(self, layers: Sequence[Layer], dtype: torch.dtype | None = None):
+    def __init__(self, layers: Sequence[Layer], precision: Precision = "float32"):
         self._layers = layers
         weights = [_in_memory(layer.weight.detach()).flatten(1) for layer in layers]
         self._taps = [weight.shape[1] + (layer.bias is not None) for weight, layer in zip(weights, layers, strict=True)]
         self._units = [len(weight) for weight in weights]
         self.all = weights[0].new_empty(sum(map(math.prod, zip(self._taps, self._units, strict=True))))
-        self.dtype = dtype or self.all.dtype
-        self._numbers = MasterWeights.rounded_to(self.dtype, self.all)
+        dtype = torch.bfloat16 if precision == "bfloat16" else self.all.dtype
+        self._numbers = MasterWeights.rounded_to(dtype, self.all)
         self._matrices = self.split(self._numbers.working)
         self._weights = [matrix[: weight.shape[1]] for matrix, weight in zip(self._matrices, weights, strict=True)]
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
@@ -131,7 +131,7 @@ class JoinedLayers:
         return self._memory[key]
 
     def _new_memory(self, inputs: Shaped[Tensor, "n ..."], unit: float, parts: int) -> list[Memory] | None:
-        taken = inputs.shape[0] and inputs.dtype in (torch.uint8, self.all.dtype, self.dtype)
+        taken = inputs.shape[0] and inputs.dtype in (torch.uint8, self.all.dtype)
         windows = windows_of(self._layers, tuple(inputs.shape[1:]), parts) if taken else None
         if windows is None:
             return None

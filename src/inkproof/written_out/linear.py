@@ -17,9 +17,6 @@ from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
-# Weights: with fewer, products in bfloat16 take no less time. oneDNN, which has them, takes 20 microseconds for any.
-_MANY = 2**15
-
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input  # looked up once: each step calls it
 
 
@@ -44,7 +41,7 @@ class LinearStep:
         loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
         unit: what inputs are multiplied by; other than 1 for bytes alone.
-        precision: of products. In bfloat16 it is there to be shared out, and leaves each batch to autograd.
+        precision: of products. A step in bfloat16 is there to be shared out.
 
     Attributes:
         layers, optimizer, loss_gradient, flatten, unit, precision: as given.
@@ -90,8 +87,7 @@ class LinearStep:
             The loss before the update; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
-        if self.precision != "float32":
-            return None
+        assert self.precision == "float32", "a step in bfloat16 is there to be shared out"
         flat = rows_of(inputs, self.layers[0].in_features, flatten=self.flatten)
         if flat is None:
             return None
@@ -122,11 +118,6 @@ class LinearStep:
                     bias.addmv_(gradient, ones(flat.shape[0], gradient.dtype), alpha=-rate)
         self._weights[0].addmm_(gradients[0], flat, alpha=-rate * self.unit)
         return loss
-
-
-def dtype_of_products(layer: nn.Linear, precision: Precision) -> torch.dtype:
-    """What a layer's weights and inputs are rounded to: for few weights, whose products gain nothing, their own."""
-    return torch.bfloat16 if precision == "bfloat16" and layer.weight.numel() >= _MANY else layer.weight.dtype
 
 
 def rows_of(inputs: Float[Tensor, "n ..."], width: int, *, flatten: bool) -> Float[Tensor, "n width"] | None:

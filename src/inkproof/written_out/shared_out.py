@@ -22,9 +22,9 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from inkproof.written_out.chain import share_memory
-from inkproof.written_out.linear import LinearStep, dtype_of_products, ones, relu_backward_, rows_of
+from inkproof.written_out.linear import LinearStep, ones, relu_backward_, rows_of
 from inkproof.written_out.losses import judge
-from inkproof.written_out.master_weights import MasterWeights
+from inkproof.written_out.rounding import MasterWeights, dtype_of_products
 
 _COLUMNS = 128  # for each thread: with fewer its products take longer than adding them up is worth
 _WIDE = 64  # units of the first layer: with fewer, a few epochs win less than a copy of the inputs takes
@@ -54,25 +54,23 @@ class _Layer:
 
     Args:
         weights: with the bias behind them.
-        matrix: these, as products take them.
-        weight_columns: the same without the bias, transposed.
+        weight_columns: as products take them, without the bias, transposed.
         seen: what it sees, behind ReLU, over a row of ones.
         seen_rows: the same, row by row.
         below: the same without the ones.
         of_below: the gradient for that.
         outputs: what it gives.
-        above: where that is seen, by the layer above or by the loss: the same memory where the dtype is the same.
+        handed_on: the same in the dtype of the layer above, or of the loss; the same memory where that is its own.
     """
 
     weights: MasterWeights
-    matrix: Float[Tensor, "units inputs"]
     weight_columns: Float[Tensor, "units_below units"]
     seen: Float[Tensor, "inputs n"]
     seen_rows: Float[Tensor, "n inputs"]
     below: Float[Tensor, "units_below n"]
     of_below: Float[Tensor, "units_below n"]
     outputs: Float[Tensor, "units n"]
-    above: Float[Tensor, "units n"]
+    handed_on: Float[Tensor, "units n"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class _Memory:
         by_part: what the first layer gives for each part of the inputs.
         parts: these.
         lowest: their sum.
-        above: where that is seen, as of a layer.
+        handed_on: the same, as a layer's outputs are.
         layers: above the first.
         outputs: of the net.
         output_rows: the same, row by row.
@@ -94,7 +92,7 @@ class _Memory:
     by_part: Float[Tensor, "parts units n"]
     parts: Sequence[Float[Tensor, "units n"]]
     lowest: Float[Tensor, "units n"]
-    above: Float[Tensor, "units n"]
+    handed_on: Float[Tensor, "units n"]
     layers: Sequence[_Layer]
     outputs: Float[Tensor, "outputs n"]
     output_rows: Float[Tensor, "n outputs"]
@@ -118,13 +116,16 @@ class SharedOutStep:
         new = self._weight.new_zeros
         first_weights = new(columns.parts, first.out_features, columns.width // columns.parts)
         self._first = MasterWeights.rounded_to(of_first, first_weights)
-        self._bias = MasterWeights.rounded_to(of_first, new(columns.parts, first.out_features, 1))
-        self._lowest_bias = self._bias.at((0, slice(None), 0))
+        # Beside the first layer's products, its bias beside those of the first part.
+        self._beside = new(columns.parts, first.out_features, 1, dtype=of_first)
+        working = self._beside[0, :, 0]
+        master = working.to(self._weight.dtype)
+        self._bias = MasterWeights(master, None if master is working else working)
         self._upper = [
             MasterWeights.rounded_to(dtype, new(layer.out_features, layer.in_features + 1))
             for layer, dtype in zip(upper, of_upper, strict=True)
         ]
-        lowest = self._lowest_bias.master if columns.places is None else self._first.master[-1, :, -1]
+        lowest = self._bias.master if columns.places is None else self._first.master[-1, :, -1]
         matrices = [weights.master for weights in self._upper]
         self._copies = [lowest, *(matrix[:, -1] for matrix in matrices), *(matrix[:, :-1] for matrix in matrices)]
         self._parameters = [layer.bias.detach() for layer in plain.layers] + [layer.weight.detach() for layer in upper]
@@ -170,13 +171,13 @@ class SharedOutStep:
             total = memory.parts[0]
             for part in memory.parts[1:]:
                 total = torch.add(total, part, out=memory.lowest)
-            if memory.above is not memory.lowest:
-                memory.above.copy_(memory.lowest)
+            if memory.handed_on is not memory.lowest:
+                memory.handed_on.copy_(memory.lowest)
             for layer in memory.layers:
                 layer.below.relu_()
-                torch.mm(layer.matrix, layer.seen, out=layer.outputs)
-                if layer.above is not layer.outputs:
-                    layer.above.copy_(layer.outputs)
+                torch.mm(layer.weights.working, layer.seen, out=layer.outputs)
+                if layer.handed_on is not layer.outputs:
+                    layer.handed_on.copy_(layer.outputs)
             judged = judge(self._plain.loss_gradient, memory.outputs, to_targets(memory.output_rows))
             if judged is None:
                 return None
@@ -189,7 +190,7 @@ class SharedOutStep:
                 gradient = relu_backward_(layer.of_below, layer.below)
             gradient = gradient.to(split.dtype)
             if has_bias:
-                self._lowest_bias.learn(gradient, ones(rows, gradient.dtype), alpha=-rate)
+                self._bias.learn(gradient, ones(rows, gradient.dtype), alpha=-rate)
         self._first.learn(gradient.expand(len(split), -1, -1), split, alpha=-rate * unit)
         return loss
 
@@ -213,30 +214,29 @@ class SharedOutStep:
     def _new_memory(self, rows: int) -> _Memory:
         parts, units, _ = self._first.master.shape
         layers: list[_Layer] = []
-        outputs = above = self._weight.new_empty(self._plain.layers[-1].out_features, rows)
+        outputs = handed_on = self._weight.new_empty(self._plain.layers[-1].out_features, rows)
         for weights in reversed(self._upper):  # a layer's outputs are what the next one sees
             matrix = weights.working
-            seen, gives = matrix.new_ones(matrix.shape[1], rows), _of_dtype(above, matrix.dtype)
+            seen, gives = matrix.new_ones(matrix.shape[1], rows), _in_dtype(handed_on, matrix.dtype)
             below, columns = seen[:-1], matrix[:, :-1].T
-            memory = _Layer(weights, matrix, columns, seen, seen.T, below, torch.empty_like(below), gives, above)
-            layers.insert(0, memory)
-            above = below
-        lowest = _of_dtype(above, self._first.working.dtype)
+            layers.insert(0, _Layer(weights, columns, seen, seen.T, below, torch.empty_like(below), gives, handed_on))
+            handed_on = below
+        lowest = _in_dtype(handed_on, self._first.working.dtype)
         by_part = lowest[None] if parts == 1 else lowest.new_empty(parts, units, rows)
         return _Memory(
-            bias=self._bias.working.expand(-1, -1, rows),
+            bias=self._beside.expand(-1, -1, rows),
             by_part=by_part,
             parts=by_part.unbind(),
             lowest=lowest,
-            above=above,
+            handed_on=handed_on,
             layers=layers,
             outputs=outputs,
             output_rows=outputs.T,
         )
 
 
-def _of_dtype(values: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
-    """The same memory where that is the dtype, else as much of it."""
+def _in_dtype(values: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """The same memory where that is its dtype, else memory of its shape."""
     return values if values.dtype == dtype else torch.empty_like(values, dtype=dtype)
 
 
