@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,6 @@ def in_inkproof(
     learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu", precision=precision)
     for row in learner.epochs(epochs, schedules.constant(lr)):
         yield row.metrics["accuracy"]
-
-
-def in_inkproof_in_bfloat16(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
-    """In mixed precision, for processors that multiply bfloat16."""
-    yield from in_inkproof(name, data, epochs, lr, precision="bfloat16")
 
 
 def in_torch(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
@@ -282,7 +278,7 @@ def in_sklearn(name: str, data: dict[str, Any], epochs: int, lr: float) -> Itera
 RECORDED: list[float] = []  # seconds of epochs that a library timed itself
 LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
     "inkproof": in_inkproof,
-    "inkproof in bfloat16": in_inkproof_in_bfloat16,
+    "inkproof in bfloat16": partial(in_inkproof, precision="bfloat16"),
     "torch loop": in_torch,
     "fastai": in_fastai,
     "fastai by module": in_fastai_by_module,
@@ -299,7 +295,9 @@ def can_do(library: str, name: str) -> bool:
     scikit-learn's MLP is for nets of hidden layers, and knows no convolutions; in bfloat16 inkproof computes nothing of
     the tiny nets.
     """
-    return name in {"sklearn": ("hidden", "deep"), "inkproof in bfloat16": ("conv", "deep")}.get(library, JOBS)
+    if library == "sklearn":
+        return name in ("hidden", "deep")
+    return library != "inkproof in bfloat16" or name in ("conv", "deep")
 
 
 def ticked(started: float, ticks: list[tuple[float, float]]) -> Iterator[float]:

@@ -24,6 +24,13 @@ JOBS = {
     "logistic": "threes and sevens, 784-1, binary cross entropy, 10 epochs",
     "deep": "threes and sevens, 784-256-128-64-32-1, binary cross entropy, 20 epochs",
 }
+NETS = {
+    "linear": "784-10",
+    "hidden": "784-30-10",
+    "conv": "the convolutions",
+    "logistic": "784-1",
+    "deep": "the deep net",
+}
 ACCURACY = """# Benchmarks
 
 ## Seconds to an accuracy
@@ -40,8 +47,8 @@ the epochs after it. {bfloat16_machine}, in bfloat16:
 
 {bfloat16}
 How long each trains and how many images it is given was chosen on splits of the 49,999 images of below, most of which
-are in both parts here; that a linear net chooses images, the nets, and the stem that stops learning had been chosen by
-the last 10,000 too ([log](log.md)).
+are in both parts here; the last 10,000 had a say in the nets, in the stem that stops learning, and in that `fast` and
+`middle` train no longer ([log](log.md)).
 
 {float32_machine}, which cannot multiply in bfloat16, in
 float32, for which the seconds wanted were not meant, with shares chosen by the last 10,000 too:
@@ -50,7 +57,8 @@ float32, for which the seconds wanted were not meant, with shares chosen by the 
 `python benchmarks/accuracy.py --data DIR --aside`: trained on 49,999 of MNIST's training images, scored on the other
 10,001, a random share of each class that was kept aside: no setting was chosen on them but one, that `accurate` pools
 late, in which they had a say; earlier states of these recipes were scored on them too. They are harder than the last
-10,000. {aside_machine}, in bfloat16:
+10,000: `fast`, `middle` and `accurate` are below what was wanted, by 0.01, 0.02 and 0.06 points.
+{aside_machine}, in bfloat16; `best` on 27 November:
 
 {aside}
 """
@@ -73,26 +81,32 @@ and sevens with 2,038. Each library runs in an environment and in processes of i
 figures are medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the
 arrays, trains and ends.
 
-All compute in float32. Where products are many enough to gain, inkproof does the job with `precision="bfloat16"` too,
-in which products alone are rounded; ratios to that are in brackets.
+All compute in float32. Where layers are large enough to gain, inkproof does the job with `precision="bfloat16"` too:
+products, and what they take and give, are rounded, weights and losses are not. Ratios to that are in brackets. No
+library was measured in bfloat16; torch's autocast, which they would use, made inkproof's own jobs 1.2 and 2.3 times as
+long ([log](log.md)).
 
 `fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`;
 `fastai by module` imports no more of it than a job needs, 1.5 to 5 s less of import, which no notebook does. fastai
 needs torchvision, and with it torch's build for CUDA, whose import takes 0.3 to 0.8 s more than that of the build for
 processors, which all others have. inkproof is imported as its README has it; its own star import takes as long.
 
-inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net, 3 times by that of the ladder's
-convolutions, and 4 times by the process. Here:
+inkproof set out to be 8 times as fast as fastai by the epoch of a tiny net (784-10, 784-30-10, 784-1), 3 times by that
+of the ladder's convolutions, and 4 times by the process. Here:
 
 {lines}
 All five processes together: {whole:.1f}; by module {by_module:.1f}.
 
-784-30-10 takes what its two large products take, and this processor runs fastai's Python quickly; three rounds
-before gave 7.6. With AVX2 alone (EPYC) it was 8.1 to 10.9, 784-10 12.2 to 13.7, 784-1 7.7 to 12.2, the convolutions 3.0
-to 4.2; by the process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7 to 4.5 the deep net's, half of which is
-products that both make, at what the processor has. On 2 cores of an Intel Xeon with AVX-512, four runs: by the epoch
-8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to 6.5, 7.8 to 9.5, 4.7 to 5.7, 4.3 to 4.4 and
-3.5 to 4.1. None of these were in bfloat16.
+Below the lines are 784-30-10 by the epoch, the deep net's process in float32, and, with no more of fastai imported than
+a job needs, the convolutions in float32 and the deep net. Of a step of 784-30-10, 330 µs, two products take 154,
+gathering rows 70, and thirty operations on its hidden and last layer the rest ([log](log.md)). Three rounds of fastai
+alone before gave 7.6.
+
+With AVX2 alone (EPYC), 784-30-10 was 5.2 to 10.9 by the epoch, in five runs of 1 to 3 rounds, 784-10 12.2 to 13.7,
+784-1 7.7 to 12.2, the convolutions 3.0 to 4.2; by the process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7
+to 4.5 the deep net's, half of which is products that both make, at what the processor has. On 2 cores of an Intel Xeon
+with AVX-512, four runs: by the epoch 8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to 6.5,
+7.8 to 9.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1. None of these were in bfloat16.
 """
 GROWTH = """## How cost grows
 
@@ -171,7 +185,10 @@ def _process_of(library: str, peers: dict[str, Any]) -> float:
 def _lines(rows: list[dict[str, Any]]) -> str:
     """fastai's ratios, a line a job."""
     about = [(row, _ratio(row, "epoch"), _ratio(row, "process")) for row in rows if row["library"] == "fastai"]
-    return "".join(f"- {row['job']}: {epoch} by the epoch, {process} by the process\n" for row, epoch, process in about)
+    return "".join(
+        f"- `{row['job']}`, {NETS[row['job']]}: {epoch} by the epoch, {process} by the process\n"
+        for row, epoch, process in about
+    )
 
 
 def _ratio(row: dict[str, Any], key: str) -> str:

@@ -32,8 +32,8 @@ HEAD = """# The ladder
 Every rung is a named recipe: `inkproof recipes` lists them, `inkproof train --recipe NAME` trains one, and
 `inkproof ladder` all of them. Published figures come from write-ups of people learning to classify digits; where they
 cannot be compared with what is measured here, a note says why. Rungs that are wrong on purpose are kept as they were
-published, to show how they fail. When the tables were measured `fast` pooled its images a block later and had
-14,000 parameters fewer than today, and `accurate` had no clean statistics.
+published, to show how they fail. When the tables were measured `fast` pooled its images a block later, had
+14,000 parameters fewer than today and began with all images, and `accurate` had no clean statistics.
 """
 
 
