@@ -82,12 +82,12 @@ def test_batches_are_even_so_that_no_few_images_set_the_statistics(rows: int, ba
 
 def test_a_recipe_counts_the_shorter_epochs() -> None:
     recipe = load_recipe("fast")
-    assert recipe.epochs_for(50_000) == 3
-    assert recipe.epochs_for(60_000) == 2
+    assert recipe.epochs_for(50_000) == 4
+    assert recipe.epochs_for(60_000) == 3
     assert recipe.epochs_for(1_000) == recipe.epochs
     assert recipe.hard_examples is not None
-    half = recipe.model_copy(update={"hard_examples": recipe.hard_examples.model_copy(update={"first": 0.5})})
-    assert half.epochs_for(50_000) == 5
+    whole = recipe.model_copy(update={"hard_examples": recipe.hard_examples.model_copy(update={"first": 1.0})})
+    assert whole.epochs_for(50_000) == 3
 
 
 def learner(sides: Split, **options: object) -> Learner:
