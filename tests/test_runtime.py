@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from inkproof import Learner, Split, learner, models
 from inkproof.errors import InputError
-from inkproof.runtime import choose_device, choose_precision, place
+from inkproof.runtime import choose_device, choose_precision, known_precision, multiplies_bfloat16, place
 
 
 def test_a_device_of_another_kind_is_refused_by_name() -> None:
@@ -43,3 +44,25 @@ def test_a_torch_that_names_no_instructions_computes_in_float32(monkeypatch: pyt
     for name in ("get_capabilities", "_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.delattr(torch.cpu, name)
     assert choose_precision(torch.device("cpu"), channels=64) == "float32"
+
+
+def test_an_unknown_precision_is_named() -> None:
+    assert known_precision("bfloat16") == "bfloat16"
+    with pytest.raises(InputError, match="precision 'float16' is none of float32, bfloat16"):
+        known_precision("float16")
+
+
+def test_a_learner_asks_whether_its_precision_is_known(few_digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(learner, "known_precision", lambda name: asked.append(name) or "bfloat16")
+    one = Learner(lambda: models.linear(few_digits.train.shape, 10), few_digits.train)
+    assert (asked, one.precision) == (["float32"], "bfloat16")
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True)])
+def test_a_processor_multiplies_bfloat16_with_either_instructions(
+    amx: bool, avx512: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert multiplies_bfloat16() == (amx or avx512)

@@ -38,7 +38,7 @@ from inkproof.objective import Objective, name_of
 from inkproof.optimizers import SGD, OptimizerFactory, make_optimizer, set_step_values
 from inkproof.prediction import Predictor
 from inkproof.randomness import Streams
-from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, place
+from inkproof.runtime import DeviceName, Precision, choose_device, keep_freed_memory, known_precision, place
 from inkproof.schedules import Schedule
 from inkproof.stem import stem_of
 from inkproof.stepper import Stepper
@@ -118,7 +118,7 @@ class Learner:
     ):
         self.seed = seed
         self.device = choose_device(device)
-        self.precision = precision
+        self.precision = known_precision(precision)
         self.batch_size = batch_size
         self.history = History()
         self.interrupted = False

@@ -44,6 +44,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def known_precision(name: str) -> Precision:
+    """The precision of a name.
+
+    Raises:
+        InputError: it is none of `Precision`.
+    """
+    known: dict[str, Precision] = {each: each for each in get_args(Precision)}
+    if name not in known:
+        raise InputError(f"precision {name!r} is none of {', '.join(known)}")
+    return known[name]
+
+
 def place(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model to a device, in place; convolutions with channels last, as the processor's kernels are quickest."""
     model.to(device)
