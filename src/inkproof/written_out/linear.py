@@ -17,6 +17,7 @@ from inkproof.written_out.losses import LossGradient, judge
 from inkproof.written_out.overflow import is_far_from_overflow
 
 SMALL = 4096  # weights: a product with fewer takes longer shared by threads than on one
+
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input  # looked up once: each step calls it
 
 
