@@ -100,9 +100,9 @@ All five processes together: {whole:.1f}; by module {by_module:.1f}.
 Below the lines are 784-30-10 by the epoch, the deep net's process in float32, and, with no more of fastai imported than
 a job needs, the convolutions in float32 and the deep net. Of a step of 784-30-10, 280 to 380 µs, two products take 180
 to 200, the loss 24 to 45, the hidden layer's gradients 27 to 47 ([log](log.md)). Other runs of the same day, of fastai
-alone: by the epoch 784-30-10 7.6 (3 rounds) and 7.2 (4), the convolutions 3.1 (3), 2.6 (4; 3.3 in bfloat16) and 2.6 (5;
-3.9); by the process the convolutions 3.7, 3.3 (3.8) and 3.2 (4.3), the deep net 3.7, 3.9 (4.0) and 3.6 (4.3), 784-30-10
-5.9 and 6.4.
+alone: by the epoch 784-30-10 7.6 (3 rounds), 7.2 (4) and 6.6 (7), the convolutions 3.1 (3), 2.6 (4; 3.3 in bfloat16)
+and 2.6 (5; 3.9); by the process the convolutions 3.7, 3.3 (3.8) and 3.2 (4.3), the deep net 3.7, 3.9 (4.0) and 3.6
+(4.3), 784-30-10 5.9, 6.4 and 5.8.
 
 With AVX2 alone (EPYC), 784-30-10 was 5.2 to 10.9 by the epoch, in five runs of 1 to 3 rounds, 784-10 12.2 to 13.7,
 784-1 7.7 to 12.2, the convolutions 3.0 to 4.2; by the process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7
