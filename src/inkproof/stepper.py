@@ -113,10 +113,8 @@ class Stepper:
         """
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
         model.train()
-        mock, given = (
-            replace(self, model=model, optimizer=optimizer),
-            chain.from_iterable(repeat(trial_batches(batches))),
-        )
+        mock = replace(self, model=model, optimizer=optimizer)
+        given = chain.from_iterable(repeat(trial_batches(batches)))
 
         def step(lr: float) -> float:
             set_step_values(optimizer, lr)
