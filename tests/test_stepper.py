@@ -24,7 +24,7 @@ from inkproof.learner import Learner
 from inkproof.objective import Objective
 from inkproof.stepper import Stepper
 from inkproof.steps import BrokenPass
-from inkproof.written_out import ConvolutionalStep, LinearStep, SharedOutStep
+from inkproof.written_out import ConvolutionalStep, LinearStep, StepOnCopy
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -121,13 +121,13 @@ def test_a_loader_that_reads_the_weights_sees_them_learn_where_an_epoch_of_image
     few_digits: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_copy: list[int] = []
-    step = SharedOutStep.step
+    step = StepOnCopy.step
 
-    def counted(self: SharedOutStep, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
+    def counted(self: StepOnCopy, inputs: Tensor, *given: Any, **named: Any) -> Tensor | None:
         on_copy.append(len(inputs))
         return step(self, inputs, *given, **named)
 
-    monkeypatch.setattr(SharedOutStep, "step", counted)
+    monkeypatch.setattr(StepOnCopy, "step", counted)
     seen: list[float] = []
 
     class Reading(TensorDataset):
@@ -181,7 +181,7 @@ def test_an_epoch_is_taken_again_only_where_that_stops_it(
     few_digits: Split, monkeypatch: pytest.MonkeyPatch, on_finding: Any, passes: int
 ) -> None:
     looked: list[bool] = []
-    for kind in (LinearStep, SharedOutStep):
+    for kind in (LinearStep, StepOnCopy):
 
         def noted(self: Any, *given: Any, check_finite: bool, step: Any = kind.step) -> Tensor | None:
             looked.append(check_finite)

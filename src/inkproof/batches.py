@@ -7,7 +7,7 @@ Whatever trains or evaluates iterates `(inputs, labels)` and asks for their numb
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDataset
 
 from inkproof.augment import Augmentation
-from inkproof.blank_pixels import Inked, without_blank_pixels
 from inkproof.errors import InputError
 from inkproof.hard_examples import Difficulties, HardExamples
 from inkproof.images import ImageSet
+from inkproof.ink import Ink, ink_of
 from inkproof.linear_guess import linear_certainty
 from inkproof.pairs import as_tensors, sampled
 from inkproof.randomness import derived_seed
@@ -139,17 +139,15 @@ class Batches:
                 yield inputs[:count], labels
 
     @property
-    def inked(self) -> Inked | None:
-        """The images without blank pixels, for `in_rows`; None where few are blank, or images are many or altered."""
+    def ink(self) -> Ink | None:
+        """The images' ink, for `in_rows`; None where there is much of it, or images are altered or on a GPU."""
         if self.augment is not None or self.difficulties is not None or self.device.type != "cpu":
             return None
-        return without_blank_pixels(self.images)
+        return ink_of(self.images)
 
-    def in_rows(self, inked: Inked) -> "Batches":
-        """The same batches, as they are set now, of these rows in place of images."""
-        batches = copy.copy(self)
-        batches._pixels, batches._rows, batches._shape = inked.rows, None, (inked.rows.shape[1],)
-        return batches
+    def in_rows(self) -> Iterator[tuple[Int64[Tensor, " b"], Shaped[Tensor, "b ..."]]]:
+        """One pass whose inputs are where images stand in the set: the rows of their ink."""
+        yield from zip(*self._pass(), strict=True)
 
     def with_targets(self, to_targets: Callable[[Int64[Tensor, " n"]], Shaped[Tensor, "n ..."]]) -> "Batches":
         """The same batches, as they are set now, of targets in place of labels.
@@ -189,20 +187,23 @@ class Batches:
         self,
     ) -> Iterator[tuple[Int64[Tensor, " b"], UInt8[Tensor, "b pixels"], Shaped[Tensor, "b ..."]]]:
         """Positions, flat uint8 images and labels, or targets, of each batch, on the device."""
-        order = self._order()
-        bounds = self._bounds(len(order))
-        sizes = [stop - start for start, stop in bounds]
-        places, labels = order.split(sizes), self._labels.index_select(0, order).split(sizes)
+        places, labels = self._pass()
+        sizes = list(map(len, places))
         resident = self._pixels.device == self.device
         if resident and self.shuffle is None and self._rows is None:  # in file order
             yield from zip(places, self._pixels.split(sizes), labels, strict=True)
             return
         together = max(1, _TOGETHER // (self.batch_size * self._pixels.shape[1])) if resident else _CHUNK_BATCHES
-        for first in range(0, len(bounds), together):
+        for first in range(0, len(places), together):
             chunk = slice(first, first + together)
-            positions = order[bounds[chunk][0][0] : bounds[chunk][-1][1]]
-            gathered = self._gathered_here(positions)
+            gathered = self._gathered_here(torch.cat(list(places[chunk])))
             yield from zip(places[chunk], gathered.split(sizes[chunk]), labels[chunk], strict=True)
+
+    def _pass(self) -> tuple[Sequence[Int64[Tensor, " b"]], Sequence[Shaped[Tensor, "b ..."]]]:
+        """Positions and labels, or targets, of the batches of one pass, in a new order where there is one."""
+        order = self._order()
+        sizes = [stop - start for start, stop in self._bounds(len(order))]
+        return order.split(sizes), self._labels.index_select(0, order).split(sizes)
 
     def _gathered_here(self, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n pixels"]:
         if self._pixels.device == self.device:
@@ -225,6 +226,12 @@ def in_own_unit(
     if isinstance(batches, Batches) and batches.augment is None and batches.difficulties is None:
         return batches.in_bytes(dtype=dtype, parts=parts), BYTE
     return batches, 1.0
+
+
+def ink_for(batches: Iterable[tuple[Tensor, Tensor]], width: int) -> Ink | None:
+    """The ink of images with so many pixels, where batches have it."""
+    ink = batches.ink if isinstance(batches, Batches) else None
+    return ink if ink is not None and ink.width == width else None
 
 
 def trial_batches(batches: BatchSource) -> BatchSource:

@@ -6,17 +6,18 @@ Processes of one thread beside each other would take 0.7 of the time, but a seed
 number of threads gives other last digits, and a training makes them large.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 import torch
 
-from inkproof.batches import in_own_unit
+from inkproof.batches import BYTE, Batches, BatchSource, in_own_unit, ink_for
 from inkproof.learner import Learner
 from inkproof.optimizers import set_step_values
 from inkproof.schedules import Schedule
 from inkproof.stacked import StackedNets, can_be_stacked
-from inkproof.written_out import LinearStep, are_far_from_overflow
+from inkproof.wide_layers import InkRows
+from inkproof.written_out import LinearStep, are_far_from_overflow, takes_ink
 
 
 def can_train_together(learners: Sequence[Learner]) -> bool:
@@ -37,14 +38,15 @@ def train_together(learners: Sequence[Learner], epochs: int, schedule: Schedule)
         then as they were.
     """
     nets = [written_out for learner in learners if (written_out := _written_out(learner)) is not None]
-    stacked, first = StackedNets(nets), learners[0]
+    first = learners[0]
+    stacked = StackedNets(nets, of_ink=BYTE if _take_ink(first, nets[0]) else None)
     optimizer, steps = nets[0].optimizer, epochs * len(first.training_batches)
     rows: list[tuple[torch.Tensor, list[tuple[float | None, dict[str, float]]], float, float]] = []
     with torch.autocast(first.device.type, enabled=False):  # a user's
         for epoch in range(epochs):
             started = perf_counter()
             losses, sizes = [], []
-            batches, unit = in_own_unit(first.training_batches, parts=stacked.parts)
+            batches, unit = _in_form_of(stacked, first.training_batches)
             for step, (inputs, labels) in enumerate(batches, start=epoch * len(first.training_batches)):
                 set_step_values(optimizer, schedule(step, steps))
                 shape = torch.empty(len(labels), first.head.outputs, device=labels.device)
@@ -75,11 +77,30 @@ def _written_out(learner: Learner) -> LinearStep | None:
     return step if isinstance(step, LinearStep) and step.precision == "float32" else None
 
 
+def _take_ink(learner: Learner, net: LinearStep) -> bool:
+    """Whether nets are given the ink of a Learner's images, on both sides."""
+    layer, sides = net.layers[0], (learner.training_batches, learner.validation_batches)
+    inks = [ink_for(batches, layer.in_features) for batches in sides if batches is not None]
+    return takes_ink(layer, flatten=net.flatten) and None not in inks
+
+
+def _in_form_of(
+    stacked: StackedNets, batches: BatchSource
+) -> tuple[Iterable[tuple[torch.Tensor | InkRows, torch.Tensor]], float]:
+    """One pass as the nets take it, and what its inputs are multiplied by."""
+    if not stacked.takes_ink:
+        return in_own_unit(batches, parts=stacked.parts)
+    assert isinstance(batches, Batches), "only these have ink"
+    ink = batches.ink
+    assert ink is not None, "known to be there"
+    return ((InkRows(ink, rows), labels) for rows, labels in batches.in_rows()), BYTE
+
+
 def _judge(learners: Sequence[Learner], stacked: StackedNets) -> list[tuple[float | None, dict[str, float]]]:
     """Validation loss and metrics of each."""
     if learners[0].validation_batches is None:
         return [(None, {}) for _ in learners]
-    batches, unit = in_own_unit(learners[0].validation_batches, parts=stacked.parts)
+    batches, unit = _in_form_of(stacked, learners[0].validation_batches)
     parts = [(stacked.outputs(inputs, unit=unit), labels) for inputs, labels in batches]
     outputs = torch.cat([part for part, _ in parts], dim=1)
     labels = torch.cat([part for _, part in parts])

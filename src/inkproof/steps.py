@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from inkproof.batches import Batches, BatchSource, LoaderBatches, difficulties_of, in_own_unit
+from inkproof.batches import BYTE, Batches, BatchSource, LoaderBatches, difficulties_of, in_own_unit, ink_for
 from inkproof.captured import CapturedStep
 from inkproof.errors import InputError, NotFinite
 from inkproof.finite import DeviceGuard, require_finite_gradients
@@ -19,20 +19,23 @@ from inkproof.objective import Objective
 from inkproof.optimizers import take_step
 from inkproof.runtime import Precision
 from inkproof.written_out import (
-    Columns,
     ConvolutionalStep,
+    Inked,
     LinearStep,
     NormalisedNet,
-    SharedOutStep,
+    QuickForward,
+    SharedOut,
+    StepOnCopy,
     WrittenOut,
     are_far_from_overflow,
-    can_be_shared_out,
+    can_be_copied,
     dtype_of_products,
-    gains_without_blanks,
     in_place,
+    ink_forward,
+    on_copy,
     parts_of,
     quick_forward,
-    shared_out,
+    takes_ink,
 )
 
 
@@ -117,17 +120,16 @@ class StepPlan:
         """
         step = self.written_out
         assert isinstance(step, LinearStep | ConvolutionalStep), "`quickest` was asked for no others"
-        if not (again and isinstance(step, LinearStep) and can_be_shared_out(step)):
+        if not (again and isinstance(step, LinearStep) and can_be_copied(step)):
             taken, unit = in_own_unit(batches, dtype=torch.float32 if isinstance(step, LinearStep) else torch.uint8)
             return taken, unit, in_place(step, unit=unit)
-        width, places = step.layers[0].in_features, None
-        if isinstance(batches, Batches) and gains_without_blanks(step, math.prod(batches.images.shape)):
-            inked = batches.inked
-            if inked is not None:
-                batches, width, places = batches.in_rows(inked), inked.rows.shape[1], inked.places
-        parts = parts_of(width, batches.device) if step.flatten and isinstance(batches, Batches) else 1
-        taken, unit = in_own_unit(batches, dtype=dtype_of_products(step.layers[0], step.precision), parts=parts)
-        return taken, unit, shared_out(step, Columns(width, parts, places, unit))
+        first = step.layers[0]
+        ink = ink_for(batches, first.in_features) if takes_ink(first, flatten=step.flatten) else None
+        if isinstance(batches, Batches) and ink is not None:
+            return batches.in_rows(), BYTE, on_copy(step, Inked(step, ink, unit=BYTE))
+        parts = parts_of(first.in_features, batches.device) if step.flatten and isinstance(batches, Batches) else 1
+        taken, unit = in_own_unit(batches, dtype=dtype_of_products(first, step.precision), parts=parts)
+        return taken, unit, on_copy(step, SharedOut(step, parts, unit=unit))
 
 
 def _without_autograd(batches: BatchSource) -> AbstractContextManager[object]:
@@ -189,7 +191,7 @@ def train_step(
             done = plan.written_out.step(inputs, partial(objective.targets, labels), check_finite=check_finite)
         if done is not None:
             return done
-        if isinstance(plan.written_out, SharedOutStep):
+        if isinstance(plan.written_out, StepOnCopy):
             raise BrokenPass
         if plan.unit != 1:
             inputs = inputs * plan.unit
@@ -249,8 +251,7 @@ def collect_outputs(
 ) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
     """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards."""
     outputs, labels = [], []
-    quick = quick_forward(model, precision)
-    batches, unit = (batches, 1.0) if quick is None else in_own_unit(batches)
+    quick, batches, unit = _quickest_forward(model, batches, precision)
     with evaluating(model), torch.autocast("cpu", enabled=False):  # a user's; `forward` has its own
         for inputs, batch_labels in batches:
             done = None if quick is None else quick(inputs, unit)
@@ -259,6 +260,18 @@ def collect_outputs(
             outputs.append(done)
             labels.append(batch_labels)
     return torch.cat(outputs), torch.cat(labels)
+
+
+def _quickest_forward(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision
+) -> tuple[QuickForward | None, Iterable[tuple[Tensor, Tensor]], float]:
+    """What gives outputs soonest, if not the model itself, with batches as it takes them and their unit."""
+    if isinstance(batches, Batches) and (ink := batches.ink) is not None:
+        of_ink = ink_forward(model, ink, unit=BYTE, precision=precision)
+        if of_ink is not None:
+            return of_ink, batches.in_rows(), BYTE
+    quick = quick_forward(model, precision)
+    return quick, *((batches, 1.0) if quick is None else in_own_unit(batches))
 
 
 def fit_means(model: MeanImage, batches: BatchSource) -> None:

@@ -130,6 +130,8 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
 
 
 def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
+    from inkproof import ink
+
     epochs = recipe.epochs_for(len(sides.train))
     cut = "" if epochs == recipe.epochs else f" (of {recipe.epochs}: cut to {recipe.most_images:,} images seen)"
     console.say(
@@ -138,6 +140,8 @@ def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
     )
     for note in sides.train.notes:
         console.say(f"note: {note}")
+    if recipe.model.name in ("linear", "hidden", "deep") and not ink.are_there():
+        console.say("note: no C compiler was found when inkproof was installed: this net may train at half its speed")
 
 
 def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from inkproof import ink
+
 _PACKAGES = ("inkproof", "torch", "numpy", "pillow", "scikit-learn")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions of Python and packages, operating system, processor, threads, CUDA, as plain data."""
+    """Versions of Python and packages, operating system, processor, threads, kernels of ours, CUDA, as plain data."""
     return {
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -22,6 +24,7 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "kernels": ink.are_there(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }

@@ -26,7 +26,7 @@ from inkproof.runs.training import TrainingOptions, over_seeds, train_run
 from inkproof.runs.verdict import Verdict
 
 FLOAT_TOLERANCE = 1e-4  # relative: losses, on another machine or with another number of threads
-_SAME_MACHINE = ("packages", "processor", "threads", "cpu_capability", "cuda", "deterministic_algorithms")
+_SAME_MACHINE = ("packages", "processor", "threads", "cpu_capability", "kernels", "cuda", "deterministic_algorithms")
 
 
 def verify_run(
@@ -171,7 +171,7 @@ def _verify_retrained(run: Run, manifest: dict[str, Any], command: dict[str, Any
     )
     recorded = directory.read_json(run.path / directory.ENVIRONMENT)
     now = _as_stored(describe_environment())
-    other = [name for name in _SAME_MACHINE if recorded[name] != now[name]]
+    other = [name for name in _SAME_MACHINE if recorded.get(name) != now[name]]
     with tempfile.TemporaryDirectory() as folder:
         again = train_run(run.recipe, replace(sides), Path(folder) / "again", options=options, command=command)
         if not other:

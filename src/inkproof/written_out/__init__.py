@@ -17,45 +17,41 @@ from inkproof.optimizers import is_plain_sgd
 from inkproof.runtime import Precision
 from inkproof.written_out.chain import chain_of, share_memory
 from inkproof.written_out.convolutional import ConvolutionalStep
-from inkproof.written_out.forward import quick_forward
+from inkproof.written_out.first_layers import Inked, SharedOut, in_parts, parts_of, takes_ink
+from inkproof.written_out.forward import QuickForward, ink_forward, quick_forward
 from inkproof.written_out.linear import LinearStep
 from inkproof.written_out.losses import LossGradient, known_gradient
 from inkproof.written_out.normalised import NormalisedNet, normalised_net
+from inkproof.written_out.on_copy import StepOnCopy, can_be_copied, on_copy
 from inkproof.written_out.overflow import are_far_from_overflow
 from inkproof.written_out.rounding import dtype_of_products, precision_of
-from inkproof.written_out.shared_out import (
-    Columns,
-    SharedOutStep,
-    can_be_shared_out,
-    gains_without_blanks,
-    in_parts,
-    parts_of,
-    shared_out,
-)
 from inkproof.written_out.windows import Layer, is_worth_gathering
 
 __all__ = [
-    "Columns",
     "ConvolutionalStep",
+    "Inked",
     "LinearStep",
     "LossGradient",
     "NormalisedNet",
-    "SharedOutStep",
+    "QuickForward",
+    "SharedOut",
+    "StepOnCopy",
     "WrittenOut",
     "are_far_from_overflow",
-    "can_be_shared_out",
+    "can_be_copied",
     "dtype_of_products",
-    "gains_without_blanks",
     "in_parts",
     "in_place",
+    "ink_forward",
     "normalised_net",
+    "on_copy",
     "parts_of",
     "quick_forward",
-    "shared_out",
+    "takes_ink",
     "write_out",
 ]
 
-WrittenOut = LinearStep | SharedOutStep | ConvolutionalStep
+WrittenOut = LinearStep | StepOnCopy | ConvolutionalStep
 
 
 def write_out(
@@ -82,7 +78,7 @@ def write_out(
         return None
     if chain.linear is not None:
         step = LinearStep(chain.linear, optimizer, gradient, flatten=chain.flattens_first, precision=taken)
-        return step if taken == "float32" or can_be_shared_out(step) else None
+        return step if taken == "float32" or can_be_copied(step) else None
     if chain.is_convolutional and is_worth_gathering(chain.layers) and not share_memory(chain.layers):
         return ConvolutionalStep(chain.layers, optimizer, gradient, taken)
     return None

@@ -1,0 +1,64 @@
+"""Compiles inkproof's kernels where there is a C compiler; without one the package is complete, and slower.
+
+`python hatch_build.py` compiles them in a checkout, for who runs inkproof from its source.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+SOURCE, LIBRARY = "src/inkproof/ink/kernels.c", "src/inkproof/ink/kernels.compiled"
+OPTIONS = ["-O3", "-std=gnu11", "-fPIC"]
+
+
+def compile_kernels(root: Path) -> bool:
+    """Put the library beside its source, with threads where the compiler knows OpenMP; whether it could be made.
+
+    The library is linked with no OpenMP of its own: it takes the one that torch has loaded, since threads of two wait
+    in each other's way.
+
+    Args:
+        root: of the checkout. $CC, else `cc`, is the compiler.
+    """
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    (root / LIBRARY).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = str(Path(folder) / "kernels.o")
+        link = [*compiler, "-shared", parts, "-o", str(root / LIBRARY)]
+        for threads in (["-fopenmp"], []):
+            compile_source = [*compiler, *OPTIONS, *threads, "-c", str(root / SOURCE), "-o", parts]
+            if all(map(_succeeds, (compile_source, link))):
+                return True
+    return False
+
+
+def _succeeds(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except OSError:  # there is no such compiler
+        return False
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # run as a script
+    pass
+else:
+
+    class CompileKernels(BuildHookInterface):  # type: ignore[type-arg]
+        """Compiles for a wheel as for an editable installation."""
+
+        def initialize(self, version: str, build_data: dict[str, object]) -> None:
+            """Compile, and say that the wheel is for this platform alone."""
+            if compile_kernels(Path(self.root)):
+                build_data["artifacts"] = [LIBRARY]
+                build_data["pure_python"] = False
+                build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+if __name__ == "__main__":
+    sys.exit(not compile_kernels(Path(__file__).parent))
