@@ -73,7 +73,9 @@ class StackedNets:
         loss, gradient = self._loss_gradient(outputs, targets)
         gradients = [gradient]
         for weight, hidden in zip(reversed(self._weights), reversed(seen), strict=True):
-            gradients.append(relu_backward_(weight.mT @ gradients[-1], hidden))
+            gradients.append(weight.mT @ gradients[-1])
+            if hidden is not seen[0]:  # that one is the first layers' own
+                relu_backward_(gradients[-1], hidden)
         gradients.reverse()
         rate = lr / rows  # for gradients that are n times theirs
         for weight, gradient, hidden in zip(self._weights, gradients[1:], seen, strict=True):
@@ -81,7 +83,7 @@ class StackedNets:
         for bias, gradient in zip(self._biases, gradients[1:], strict=True):
             if bias is not None:
                 bias.sub_(gradient.sum(dim=2), alpha=rate)
-        self._first.learn(inputs, unit, gradients[0].flatten(0, 1), rate)
+        self._first.learn(inputs, unit, gradients[0].flatten(0, 1), rate, behind_relu=len(seen) > 0)
         return loss
 
     @torch.no_grad()
@@ -90,6 +92,8 @@ class StackedNets:
         outputs = self._lowest(inputs, unit)
         for weight, bias in zip(self._weights, self._biases, strict=True):
             outputs = _layer(weight, bias, outputs.relu_())
+        if not self._weights:
+            outputs = outputs.clone()  # the first layers' own memory
         return outputs.transpose(1, 2)
 
     @property

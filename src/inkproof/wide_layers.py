@@ -8,6 +8,7 @@ from torch import Tensor
 
 from inkproof.ink import Ink, InkLayer
 from inkproof.written_out import in_parts, parts_of
+from inkproof.written_out.linear import relu_backward_
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class WideLayer:
         self._beside = weight.new_zeros(self.parts, len(weight), 1)
         if bias is not None:
             self._beside[0, :, 0] = bias
+        self._given: Tensor  # by the latest forward pass
 
     @property
     def weight(self) -> Float[Tensor, "units inputs"]:
@@ -63,10 +65,22 @@ class WideLayer:
         total, *others = torch.baddbmm(beside, self._weights, split.mT, alpha=unit).unbind()
         for part in others:
             total.add_(part)
+        self._given = total
         return total
 
-    def learn(self, inputs: Inputs, unit: float, gradient: Float[Tensor, "units n"], rate: float) -> None:
-        """Take a step against a gradient, summed over the rows."""
+    def learn(
+        self, inputs: Inputs, unit: float, gradient: Float[Tensor, "units n"], rate: float, *, behind_relu: bool
+    ) -> None:
+        """Take a step against a gradient, summed over the rows.
+
+        Args:
+            inputs, unit: of the latest forward pass.
+            gradient: for what it gave, or for what ReLU, in its place, made of that.
+            rate: learning rate.
+            behind_relu: the gradient is of the second kind.
+        """
+        if behind_relu:
+            relu_backward_(gradient, self._given)
         if self._has_bias:
             self.bias.sub_(gradient.sum(dim=1), alpha=rate)
         self._weights.baddbmm_(gradient.expand(self.parts, -1, -1), self._split(inputs), alpha=-rate * unit)
@@ -84,7 +98,7 @@ class WideLayer:
 
 
 class WideInkLayer:
-    """Weights on a copy, for images' ink.
+    """Weights on a copy, for images' ink; what it gives lies where it lay for the batch before.
 
     Args:
         weight: of the nets, one behind the other.
@@ -92,9 +106,11 @@ class WideInkLayer:
         unit: what a pixel's byte is multiplied by.
     """
 
+    parts = 1
+
     def __init__(self, weight: Float[Tensor, "units pixels"], bias: Float[Tensor, " units"], *, unit: float):
         self._layer = InkLayer(weight, bias, unit=unit)
-        self.parts = 1
+        self._memory: dict[int, tuple[Tensor, Tensor]] = {}  # by images: what they give, and a gradient for that
 
     @property
     def weight(self) -> Float[Tensor, "units pixels"]:
@@ -114,13 +130,20 @@ class WideInkLayer:
     def forward(self, inputs: Inputs, unit: float) -> Float[Tensor, "units n"]:
         """What the layers give for images, in their own unit."""
         assert isinstance(inputs, InkRows), "inputs are a WideLayer's"
-        outputs = self._layer.new_outputs(len(inputs))
+        count = len(inputs)
+        if count not in self._memory:
+            self._memory[count] = self._layer.new_outputs(count), self._layer.new_gradient(count)
+        outputs, _ = self._memory[count]
         self._layer.forward(inputs.ink, inputs.rows, outputs)
         return outputs.T[: self._layer.units]
 
-    def learn(self, inputs: Inputs, unit: float, gradient: Float[Tensor, "units n"], rate: float) -> None:
-        """Take a step against a gradient, summed over the images."""
+    def learn(
+        self, inputs: Inputs, unit: float, gradient: Float[Tensor, "units n"], rate: float, *, behind_relu: bool
+    ) -> None:
+        """As `WideLayer.learn`."""
         assert isinstance(inputs, InkRows), "inputs are a WideLayer's"
-        whole = self._layer.new_gradient(len(inputs))
+        outputs, whole = self._memory[len(inputs)]
         whole.T[: self._layer.units].copy_(gradient)
+        if behind_relu:
+            relu_backward_(whole, outputs)
         self._layer.learn(inputs.ink, inputs.rows, whole, rate=rate)
