@@ -1,4 +1,4 @@
-"""Compiles inkproof's kernels where there is a C compiler; without one the package is complete, and slower.
+"""Compiles inkproof's kernels where there is a C compiler for x86-64; elsewhere the package is complete, and slower.
 
 `python hatch_build.py` compiles them in a checkout, for who runs inkproof from its source.
 """
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE, LIBRARY = "src/inkproof/ink/kernels.c", "src/inkproof/ink/kernels.compiled"
-OPTIONS = ["-O3", "-std=gnu11", "-fPIC"]
+OPTIONS = ["-O3", "-std=gnu11", "-fPIC", "-mavx2", "-mfma"]
 
 
 def compile_kernels(root: Path) -> bool:

@@ -410,6 +410,12 @@ def test_a_compiler_that_knows_no_openmp_makes_kernels_of_one_thread(
     assert (place / "kernels.compiled").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("capability", "there"), [("AVX2", True), ("AVX512", True), ("DEFAULT", False)])
+def test_kernels_are_for_processors_with_avx2(capability: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert (library.library.__wrapped__() is not None) == there
+
+
 def test_a_run_tells_whether_kernels_were_there() -> None:
     assert describe_environment()["kernels"] is True
 

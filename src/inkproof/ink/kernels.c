@@ -1,35 +1,25 @@
 /* A linear layer on images that are mostly blank: only pixels with ink are read and multiplied.
  *
  * An image's ink is a list of pixels, each with the steps from the pixel before it. Weights lie in blocks of 16 or 32
- * units, for each pixel a block's units side by side: one or two registers of AVX-512. A thread has its own blocks,
- * forward and backward, so that no two write the same memory and results do not depend on how many there are.
+ * units, for each pixel a block's units side by side. A thread has its own blocks, forward and backward, so that no two
+ * write the same memory and results do not depend on how many there are.
+ *
+ * For processors with AVX2 and FMA. Vectors of AVX-512 were no quicker on an AMD EPYC that has them, since reading the
+ * weights takes most of the time; without either, compilers make code that is slower than torch's.
  */
 
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 16, TOGETHER = 4 }; /* numbers in a vector; pixels of a list come in such groups */
+enum { LANES = 8, TOGETHER = 4 }; /* numbers in a vector; pixels of a list come in such groups */
 
-typedef float vector __attribute__((vector_size(64), aligned(64), may_alias));
+typedef float vector __attribute__((vector_size(32), may_alias));
 
 typedef struct {
   uint8_t steps, value;
 } pixel;
 
-/* Compiled for each generation of processors; the one that is there is chosen when the library is loaded. */
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
 #define INLINE static inline __attribute__((always_inline))
-
-#define TENS(n) n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8, n + 9
-#define HUNDRED(n) TENS(n), TENS(n + 10), TENS(n + 20), TENS(n + 30), TENS(n + 40), TENS(n + 50), TENS(n + 60), \
-                   TENS(n + 70), TENS(n + 80), TENS(n + 90)
-/* Looked up sooner than converted. */
-static const float number[256] = {HUNDRED(0), HUNDRED(100), TENS(200), TENS(210), TENS(220), TENS(230), TENS(240),
-                                  250, 251, 252, 253, 254, 255};
 
 /* Lists one image's ink, or counts what its list takes; one to four pixels without ink end it. */
 INLINE int64_t list_image(const uint8_t *image, int64_t pixels, pixel *ink, const int count_alone) {
@@ -85,12 +75,12 @@ INLINE void forward_block(const int vectors, const int64_t *rows, int64_t n, con
                           float unit, const float *weights, const float *bias, float *outputs, int64_t stride) {
   for (int64_t row = 0; row < n; row++) {
     const float *of_pixel = weights;
-    vector even[2] = {{0}}, odd[2] = {{0}}; /* two sums, since an addition waits for the one before it */
+    vector even[4] = {{0}}, odd[4] = {{0}}; /* two sums, since an addition waits for the one before it */
     fetch_ahead(rows, row, n, starts, ink);
     for (const pixel *at = ink + starts[rows[row]], *end = ink + starts[rows[row] + 1]; at < end; at += TOGETHER)
       for (int each = 0; each < TOGETHER; each++) {
         of_pixel += at[each].steps * LANES * vectors;
-        float value = number[at[each].value];
+        float value = at[each].value;
         vector *sum = each % 2 ? odd : even;
         for (int part = 0; part < vectors; part++) sum[part] += value * ((const vector *)of_pixel)[part];
       }
@@ -103,7 +93,7 @@ INLINE void learn_block(const int vectors, const int64_t *rows, int64_t n, const
                         float unit, const float *gradient, int64_t stride, float rate, float *weights, float *bias) {
   for (int64_t row = 0; row < n; row++) {
     float *of_pixel = weights;
-    vector step[2];
+    vector step[4];
     for (int part = 0; part < vectors; part++) {
       step[part] = ((const vector *)(gradient + row * stride))[part] * rate;
       ((vector *)bias)[part] -= step[part];
@@ -113,35 +103,26 @@ INLINE void learn_block(const int vectors, const int64_t *rows, int64_t n, const
     for (const pixel *at = ink + starts[rows[row]], *end = ink + starts[rows[row] + 1]; at < end; at += TOGETHER)
       for (int each = 0; each < TOGETHER; each++) {
         of_pixel += at[each].steps * LANES * vectors;
-        float value = number[at[each].value];
+        float value = at[each].value;
         for (int part = 0; part < vectors; part++) ((vector *)of_pixel)[part] -= value * step[part];
       }
   }
 }
-
-/* The number of vectors is known when these are compiled, so that sums stay in registers. */
-#define BLOCKS_OF(vectors)                                                                                           \
-  FOR_EACH_PROCESSOR static void forward_##vectors(                                                                  \
-      const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, float unit, const float *weights,     \
-      const float *bias, float *outputs, int64_t stride) {                                                           \
-    forward_block(vectors, rows, n, starts, ink, unit, weights, bias, outputs, stride);                              \
-  }                                                                                                                  \
-  FOR_EACH_PROCESSOR static void learn_##vectors(                                                                    \
-      const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, float unit, const float *gradient,    \
-      int64_t stride, float rate, float *weights, float *bias) {                                                     \
-    learn_block(vectors, rows, n, starts, ink, unit, gradient, stride, rate, weights, bias);                         \
-  }
-BLOCKS_OF(1)
-BLOCKS_OF(2)
 
 /* outputs (n, stride) = unit * images[rows] @ weights + bias, of the first blocks * width columns.
  * weights (blocks, pixels, width), bias (blocks, width), width 16 or 32; all begin where vectors do. */
 void forward(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
              int64_t blocks, int64_t width, const float *weights, const float *bias, float *outputs, int64_t stride) {
 #pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; block++)
-    (width == LANES ? forward_1 : forward_2)(rows, n, starts, ink, unit, weights + block * pixels * width,
-                                             bias + block * width, outputs + block * width, stride);
+  for (int64_t block = 0; block < blocks; block++) {
+    const float *from = weights + block * pixels * width, *first = bias + block * width;
+    float *to = outputs + block * width;
+    /* The number of vectors is known in either call, so that sums stay in registers. */
+    if (width == 16)
+      forward_block(2, rows, n, starts, ink, unit, from, first, to, stride);
+    else
+      forward_block(4, rows, n, starts, ink, unit, from, first, to, stride);
+  }
 }
 
 /* weights -= rate * unit * images[rows].T @ gradient, bias -= rate * sum(gradient); gradient as outputs are. */
@@ -149,7 +130,12 @@ void learn(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *i
            int64_t blocks, int64_t width, const float *gradient, int64_t stride, float rate, float *weights,
            float *bias) {
 #pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; block++)
-    (width == LANES ? learn_1 : learn_2)(rows, n, starts, ink, unit, gradient + block * width, stride, rate,
-                                         weights + block * pixels * width, bias + block * width);
+  for (int64_t block = 0; block < blocks; block++) {
+    const float *from = gradient + block * width;
+    float *to = weights + block * pixels * width, *first = bias + block * width;
+    if (width == 16)
+      learn_block(2, rows, n, starts, ink, unit, from, stride, rate, to, first);
+    else
+      learn_block(4, rows, n, starts, ink, unit, from, stride, rate, to, first);
+  }
 }

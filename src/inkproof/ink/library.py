@@ -4,7 +4,7 @@ import ctypes
 from functools import lru_cache
 from pathlib import Path
 
-import torch  # noqa: F401  # it loads the OpenMP whose threads the kernels take
+import torch  # it loads the OpenMP whose threads the kernels take
 
 _PLACE, _NUMBER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
@@ -20,7 +20,9 @@ _ARGUMENTS = {
 
 @lru_cache
 def library() -> ctypes.CDLL | None:
-    """The library, which `hatch_build.py` compiles; None where no compiler was found."""
+    """The library, which `hatch_build.py` compiles; None where no compiler was found, or the processor lacks AVX2."""
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return None
     try:
         loaded = ctypes.CDLL(str(Path(__file__).with_name("kernels.compiled")))
     except OSError:
