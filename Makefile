@@ -42,7 +42,7 @@ docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Bytecode is written as pip writes it for all that it installs, but for what is editable.
-.venv/installed: constraints.txt pyproject.toml hatch_build.py src/inkproof/ink/kernels.c
+.venv/installed: constraints.txt pyproject.toml hatch_build.py $(wildcard src/inkproof/kernels/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inkproof needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@echo "making .venv and installing into it; the first time takes a minute or two"
 	$(PYTHON) -m venv .venv

@@ -11,12 +11,13 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-SOURCE, LIBRARY = "src/inkproof/ink/kernels.c", "src/inkproof/ink/kernels.compiled"
+FOLDER = "src/inkproof/kernels"
+LIBRARY = f"{FOLDER}/kernels.compiled"
 OPTIONS = ["-O3", "-std=gnu11", "-fPIC", "-mavx2", "-mfma"]
 
 
 def compile_kernels(root: Path) -> bool:
-    """Put the library beside its source, with threads where the compiler knows OpenMP; whether it could be made.
+    """Put the library beside its sources, with threads where the compiler knows OpenMP; whether it could be made.
 
     The library is linked with no OpenMP of its own: it takes the one that torch has loaded, since threads of two wait
     in each other's way.
@@ -27,11 +28,11 @@ def compile_kernels(root: Path) -> bool:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     (root / LIBRARY).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        parts = str(Path(folder) / "kernels.o")
-        link = [*compiler, "-shared", parts, "-o", str(root / LIBRARY)]
+        objects = {source: str(Path(folder) / f"{source.stem}.o") for source in (root / FOLDER).glob("*.c")}
+        link = [*compiler, "-shared", *objects.values(), "-o", str(root / LIBRARY)]
         for threads in (["-fopenmp"], []):
-            compile_source = [*compiler, *OPTIONS, *threads, "-c", str(root / SOURCE), "-o", parts]
-            if all(map(_succeeds, (compile_source, link))):
+            compiling = ([*compiler, *OPTIONS, *threads, "-c", str(one), "-o", to] for one, to in objects.items())
+            if all(map(_succeeds, (*compiling, link))):
                 return True
     return False
 

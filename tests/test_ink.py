@@ -3,10 +3,8 @@
 import contextlib
 import copy
 import gc
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,14 +18,14 @@ from hypothesis.extra import numpy as arrays
 from test_written_out import net, plain
 from torch import Tensor, nn
 
-from inkproof import Deformation, HardExamples, ImageSet, Learner, heads, ink
+from inkproof import Deformation, HardExamples, ImageSet, Learner, heads
 from inkproof.batches import BYTE, Batches, ink_for
 from inkproof.errors import NotFinite
-from inkproof.ink import Ink, InkLayer, ink_of, library, lists
+from inkproof.ink import Ink, InkLayer, ink_of, lists
+from inkproof.kernels import library
 from inkproof.objective import Objective
 from inkproof.recipes import load_recipe
 from inkproof.recipes.building import build_learner, build_schedule
-from inkproof.runs.environment import describe_environment
 from inkproof.seeds import train_together
 from inkproof.steps import BrokenPass, StepPlan, collect_outputs, train_step
 from inkproof.written_out import Inked, LinearStep, ink_forward, on_copy, takes_ink, write_out
@@ -36,7 +34,7 @@ Command = Callable[..., Result]
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(not ink.are_there(), reason="no compiler made the kernels")
+pytestmark = pytest.mark.skipif(library() is None, reason="no compiler made the kernels")
 
 
 def images(count: int = 60, *, size: int = 12, share: float = 0.2, seed: int = 0) -> ImageSet:
@@ -92,7 +90,7 @@ def drawn(found: Ink) -> np.ndarray:
 def test_lists_hold_each_pixel_with_ink(pixels: np.ndarray, blanks: int) -> None:
     """However far apart; more than 255 pixels are gone in several steps."""
     pixels[:, :, : len(pixels[0, 0]) * blanks // 3] = 0
-    listed = lists._listed(ImageSet(pixels), library.library())
+    listed = lists._listed(ImageSet(pixels), library())
     assert np.array_equal(drawn(listed), pixels.reshape(len(pixels), -1))
 
 
@@ -363,68 +361,3 @@ def test_seeds_whose_validation_images_have_much_ink_take_all_pixels() -> None:
     for stacked, lone in zip(together, alone, strict=True):
         list(lone.epochs(2, schedule))
         assert stacked.history[-1].valid_loss == pytest.approx(lone.history[-1].valid_loss, rel=1e-4)
-
-
-# -- the library -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def hatch_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def checkout(folder: Path) -> Path:
-    """A folder with the source of the kernels alone."""
-    place = folder / "src" / "inkproof" / "ink"
-    place.mkdir(parents=True)
-    (place / "kernels.c").write_text((ROOT / "src/inkproof/ink/kernels.c").read_text())
-    return place
-
-
-def test_without_a_compiler_there_is_no_library_and_no_error(
-    hatch_build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = checkout(tmp_path)
-    (place / "kernels.compiled").write_text("of an older source")
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert not hatch_build.compile_kernels(tmp_path)
-    assert not (place / "kernels.compiled").exists()
-    monkeypatch.setenv("CC", "false")
-    assert not hatch_build.compile_kernels(tmp_path)
-
-
-def test_a_compiler_that_knows_no_openmp_makes_kernels_of_one_thread(
-    hatch_build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = checkout(tmp_path)
-    compiler = tmp_path / "cc"
-    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"\n')
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-    assert hatch_build.compile_kernels(tmp_path)
-    assert (place / "kernels.compiled").stat().st_size > 1000
-
-
-@pytest.mark.parametrize(("capability", "there"), [("AVX2", True), ("AVX512", True), ("DEFAULT", False)])
-def test_kernels_are_for_processors_with_avx2(capability: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert (library.library.__wrapped__() is not None) == there
-
-
-def test_a_run_tells_whether_kernels_were_there() -> None:
-    assert describe_environment()["kernels"] is True
-
-
-def test_a_training_without_kernels_says_so(inkproof: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(recipe: str, name: str) -> str:
-        return inkproof("train", "--recipe", recipe, "--epochs", "1", "--out", tmp_path / name).err
-
-    assert "C compiler" not in said("linear-cross-entropy", "with")
-    monkeypatch.setattr(ink, "are_there", lambda: False)
-    assert "note: no C compiler was found when inkproof was installed" in said("linear-cross-entropy", "without")
-    assert "C compiler" not in said("fast", "convolutions")

@@ -130,7 +130,7 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
 
 
 def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
-    from inkproof import ink
+    from inkproof import kernels
 
     epochs = recipe.epochs_for(len(sides.train))
     cut = "" if epochs == recipe.epochs else f" (of {recipe.epochs}: cut to {recipe.most_images:,} images seen)"
@@ -140,7 +140,7 @@ def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
     )
     for note in sides.train.notes:
         console.say(f"note: {note}")
-    if recipe.model.name in ("linear", "hidden", "deep") and not ink.are_there():
+    if recipe.model.name in ("linear", "hidden", "deep") and not kernels.are_there():
         console.say("note: no C compiler was found when inkproof was installed: this net may train at half its speed")
 
 

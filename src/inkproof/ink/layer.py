@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from inkproof.ink.library import library
 from inkproof.ink.lists import Ink
+from inkproof.kernels import library
 from inkproof.runtime import VECTOR, to_whole_vectors
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from inkproof.images import ImageSet
-from inkproof.ink.library import library
+from inkproof.kernels import library
 
 _MOST = 1 / 4  # of the pixels: lists take two bytes for each that has ink, and so at most half of the images' memory
 _LARGEST = 2**30  # bytes of images

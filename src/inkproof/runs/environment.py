@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from inkproof import ink
+from inkproof import kernels
 
 _PACKAGES = ("inkproof", "torch", "numpy", "pillow", "scikit-learn")
 
@@ -24,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "kernels": ink.are_there(),
+        "kernels": kernels.are_there(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }

@@ -94,7 +94,9 @@ class ConvolutionalStep:
             if judged is None:
                 return None
             loss, gradient = judged
-            gradient = gradient.view(-1, parts, count).transpose(0, 1).reshape(outputs.shape).to(outputs.dtype)
+            gradient = (
+                gradient.view(-1, parts, count).transpose(0, 1).reshape(outputs.shape).to(outputs.dtype).contiguous()
+            )
         self._differentiate(gradient, memory)
         # In the gradient is all that may break a weight: infinite inputs that ReLU hides are NaN there, times zero.
         if check_finite and not is_far_from_overflow(loss, self._gradient):
@@ -109,15 +111,22 @@ class ConvolutionalStep:
         What convolutions but the first gathered is lost: the gradient for it is written in its place.
         """
         for at in range(len(memory) - 1, -1, -1):
-            layer = memory[at]
-            gradient = self._gradients[at]
-            torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, dtype=gradient.dtype, out=gradient)
-            if at == 0 and self._unit != 1:
-                gradient.mul_(self._unit)
+            layer, gradient, unit = memory[at], self._gradients[at], 1.0 if at else self._unit
+            if layer.kernels is not None:
+                layer.kernels.learn(of_outputs, gradient, unit=unit)
+            else:
+                torch.sum(torch.bmm(layer.gathered, of_outputs.mT), dim=0, dtype=gradient.dtype, out=gradient)
+                if unit != 1:
+                    gradient.mul_(unit)
             if at:
-                if layer.windows is None:
-                    of_seen = torch.bmm(layer.weights, of_outputs)
-                else:
-                    torch.bmm(layer.matrix, of_outputs, out=layer.gathered)
-                    of_seen = layer.windows.add_up(layer.gathered_rows).view_as(layer.seen)
-                of_outputs = relu_backward_(of_seen, layer.seen).view_as(memory[at - 1].outputs)
+                of_outputs = _gradient_below(layer, of_outputs).view_as(memory[at - 1].outputs)
+
+
+def _gradient_below(layer: Memory, of_outputs: Float[Tensor, "parts units places"]) -> Float[Tensor, "..."]:
+    """The gradient for what ReLU took before it gave what a layer sees."""
+    if layer.kernels is not None:
+        return layer.kernels.gradient(of_outputs)
+    if layer.windows is None:
+        return relu_backward_(torch.bmm(layer.weights, of_outputs), layer.seen)
+    torch.bmm(layer.matrix, of_outputs, out=layer.gathered)
+    return relu_backward_(layer.windows.add_up(layer.gathered_rows).view_as(layer.seen), layer.seen)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inkproof.runtime import Precision
 from inkproof.written_out.rounding import MasterWeights
+from inkproof.written_out.window_kernels import WindowKernels, can_take
 from inkproof.written_out.windows import Layer, Windows, windows_of
 
 _PARTS = 2  # of a batch for each thread: what a thread works on stays in its core's cache through all layers
@@ -32,21 +33,24 @@ class Memory:
         seen: (parts, features, n), behind ReLU.
         source: what windows are gathered from: all that is seen, (parts times features, n), over a row of ones and one
             of zeros. Not asked for by a linear layer.
-        gathered: what is seen by windows, (parts, taps, places), a last tap of ones where the layer adds a bias.
+        gathered: what is seen by windows, (parts, taps, places), a last tap of ones where the layer adds a bias; empty
+            where kernels take it from the source.
         gathered_rows: the same numbers, n a row.
         outputs: (parts, units, places): what the next layer sees, in the same memory.
         matrix: weights and bias, (parts, taps, units), the same numbers for each part.
         weights: those without the bias.
+        kernels: of a convolution, where they take parts of so many images.
     """
 
     windows: Windows | None
     seen: Float[Tensor, "parts features n"]
     source: Float[Tensor, "sources n"]
-    gathered: Float[Tensor, "parts taps places"]
+    gathered: Float[Tensor, "parts all_taps gathered_places"]
     gathered_rows: Float[Tensor, "rows n"]
     outputs: Float[Tensor, "parts units places"]
     matrix: Float[Tensor, "parts taps units"]
     weights: Float[Tensor, "parts taps_that_see units"]
+    kernels: WindowKernels | None
 
 
 class JoinedLayers:
@@ -111,7 +115,10 @@ class JoinedLayers:
         turned = inputs.reshape(parts, count, -1).mT
         first.seen.copy_(turned.contiguous() if inputs.dtype == torch.uint8 else turned)
         for at, layer in enumerate(memory):
-            if at:
+            if layer.kernels is not None:
+                layer.kernels.forward(unit=1.0 if at else unit, relu=at < len(memory) - 1)
+                continue
+            if at and memory[at - 1].kernels is None:
                 layer.seen.relu_()
             if layer.windows is not None:
                 layer.windows.gather(layer.source, layer.gathered_rows)
@@ -141,18 +148,22 @@ class JoinedLayers:
         outputs = self._numbers.working.new_empty(parts, self._units[-1], places[-1] * count)
         memory: list[Memory] = []
         for at in range(len(windows) - 1, -1, -1):  # a layer's outputs are what the next one sees
+            where, kernels = windows[at], None
             one = 1 if at else 1 / unit  # the first product multiplies biases by the unit too
             gathered = outputs.new_empty(parts, self._taps[at], places[at] * count)
-            gathered_rows = gathered.view(-1, count)
-            if windows[at] is None:
-                source, seen = gathered_rows, gathered[:, : features[at]]
+            if where is None:
+                source, seen = gathered.view(-1, count), gathered[:, : features[at]]
                 gathered[:, features[at] :] = one
             else:
                 source = outputs.new_empty(parts * features[at] + 2, count)
                 source[-2], source[-1] = one, 0
                 seen = source[:-2].view(parts, features[at], count)
+                if can_take(count, outputs):
+                    kernels = WindowKernels(where, source, seen, self._matrices[at], outputs)
+                    gathered = gathered.new_empty(parts, self._taps[at], 0)
             matrix, weights = (each[at].expand(parts, -1, -1) for each in (self._matrices, self._weights))
-            memory.insert(0, Memory(windows[at], seen, source, gathered, gathered_rows, outputs, matrix, weights))
+            rows = gathered.view(-1, count)
+            memory.insert(0, Memory(where, seen, source, gathered, rows, outputs, matrix, weights, kernels))
             if at:
                 outputs = seen.view(parts, self._units[at - 1], -1)
         return memory

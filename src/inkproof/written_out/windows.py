@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor, nn
 
 # Where gathering windows costs less than oneDNN loses, as measured (a step of the ladder's net takes 0.4 of oneDNN's
@@ -20,6 +20,23 @@ Layer = nn.Linear | nn.Conv2d
 
 
 @dataclass(frozen=True)
+class Uses:
+    """Which windows hold each pixel, for the kernels: those of the first channel, which are alike for all.
+
+    Args:
+        starts: where each pixel's uses start, and the last one's end.
+        uses: the tap and the window of each, pixel by pixel.
+        channels: of the inputs.
+        taps_apart: from a channel's tap to that of the next one.
+    """
+
+    starts: Int32[Tensor, " starts"]
+    uses: Int32[Tensor, "uses 2"]
+    channels: int
+    taps_apart: int
+
+
+@dataclass(frozen=True)
 class Windows:
     """Where a convolution's windows lie in its inputs, for the parts of a batch one behind the other.
 
@@ -29,12 +46,14 @@ class Windows:
             last tap where the layer adds a bias.
         uses: the places in `rows` that hold each input, input by input.
         starts: where each input's begin in `uses`.
+        by_pixel: the same for the kernels.
     """
 
     counts: tuple[int, int]
     rows: Int64[Tensor, " places"]
     uses: Int64[Tensor, " uses"]
     starts: Int64[Tensor, " inputs"]
+    by_pixel: Uses
 
     def gather(self, source: Float[Tensor, "sources n"], memory: Float[Tensor, "places n"]) -> None:
         """Write what the taps see, at all positions of all images; all parts' inputs stand over ones and zeros."""
@@ -110,6 +129,16 @@ def _windows(
     rows = windows.permute((3, 4, 0, 1, 2) if channels_last else (0, 3, 4, 1, 2)).flatten()
     times = rows.bincount(minlength=count + 2)[:count]
     uses = rows.argsort(stable=True)[: times.sum()]  # those of the zeros are last
+    taps, pixels = math.prod(kernel), math.prod(shape[1:])
+    of_first = rows.view(shape[0] * taps, -1)[:: shape[0] if channels_last else 1][:taps]
+    places = of_first.flatten().argsort(stable=True)[: times[:pixels].sum()]  # of each pixel of the first channel
+    tap = places.div(of_first.shape[1], rounding_mode="floor") * (shape[0] if channels_last else 1)
+    by_pixel = Uses(
+        F.pad(times[:pixels].cumsum(0), (1, 0)).int(),
+        torch.stack([tap, places % of_first.shape[1]], dim=1).int(),
+        shape[0],
+        1 if channels_last else taps,
+    )
     part = torch.arange(parts).unsqueeze(1)
     with_ones = torch.cat([rows, torch.full((math.prod(windows.shape[1:3]) if adds else 0,), count)])
     return Windows(
@@ -117,4 +146,5 @@ def _windows(
         (torch.where(with_ones < count, part, parts - 1) * count + with_ones).flatten(),
         (part * len(with_ones) + uses).flatten(),
         (part * len(uses) + times.cumsum(0) - times).flatten(),
+        by_pixel,
     )

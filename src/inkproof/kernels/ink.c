@@ -13,7 +13,7 @@
 
 enum { LANES = 8, TOGETHER = 4 }; /* numbers in a vector; pixels of a list come in such groups */
 
-typedef float vector __attribute__((vector_size(32), may_alias));
+typedef float vector __attribute__((vector_size(32), aligned(4), may_alias));
 
 typedef struct {
   uint8_t steps, value;
@@ -110,7 +110,7 @@ INLINE void learn_block(const int vectors, const int64_t *rows, int64_t n, const
 }
 
 /* outputs (n, stride) = unit * images[rows] @ weights + bias, of the first blocks * width columns.
- * weights (blocks, pixels, width), bias (blocks, width), width 16 or 32; all begin where vectors do. */
+ * weights (blocks, pixels, width), bias (blocks, width), width 16 or 32. */
 void forward(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
              int64_t blocks, int64_t width, const float *weights, const float *bias, float *outputs, int64_t stride) {
 #pragma omp parallel for schedule(static)

@@ -1,4 +1,4 @@
-"""The compiled kernels of `kernels.c`, where an installation has them."""
+"""The compiled kernels, where an installation has them."""
 
 import ctypes
 from functools import lru_cache
@@ -14,6 +14,18 @@ _ARGUMENTS = {
     "learn": [
         *[_PLACE, _NUMBER, _PLACE, _PLACE, _NUMBER, _FLOAT, _NUMBER, _NUMBER],
         *[_PLACE, _NUMBER, _FLOAT, _PLACE, _PLACE],
+    ],
+    "windows_forward": [
+        *[_PLACE, _PLACE, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _PLACE, _NUMBER, _FLOAT, ctypes.c_int32],
+        *[_PLACE, _NUMBER],
+    ],
+    "windows_learn": [
+        *[_PLACE, _PLACE, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _PLACE, _NUMBER, _FLOAT, _NUMBER],
+        *[_PLACE, _PLACE],
+    ],
+    "windows_gradient": [
+        *[_PLACE, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _PLACE, _NUMBER, _PLACE, _PLACE],
+        *[_NUMBER, _NUMBER, _PLACE, _PLACE],
     ],
 }
 
