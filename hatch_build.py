@@ -3,6 +3,7 @@
 `python hatch_build.py` compiles them in a checkout, for who runs inkproof from its source.
 """
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -25,13 +26,15 @@ def compile_kernels(root: Path) -> bool:
     Args:
         root: of the checkout. $CC, else `cc`, is the compiler.
     """
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    compiler = shlex.split(os.environ.get("CC") or "cc")
     (root / LIBRARY).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        objects = {source: str(Path(folder) / f"{source.stem}.o") for source in (root / FOLDER).glob("*.c")}
+        objects = {source: str(Path(folder) / f"{source.stem}.o") for source in sorted((root / FOLDER).glob("*.c"))}
+        digest = hashlib.sha256(b"".join(source.read_bytes() for source in objects)).hexdigest()[:16]
         link = [*compiler, "-shared", *objects.values(), "-o", str(root / LIBRARY)]
         for threads in (["-fopenmp"], []):
-            compiling = ([*compiler, *OPTIONS, *threads, "-c", str(one), "-o", to] for one, to in objects.items())
+            options = [*OPTIONS, *threads, f'-DMADE_OF="{digest}"']
+            compiling = ([*compiler, *options, "-c", str(one), "-o", to] for one, to in objects.items())
             if all(map(_succeeds, (*compiling, link))):
                 return True
     return False
@@ -39,9 +42,12 @@ def compile_kernels(root: Path) -> bool:
 
 def _succeeds(command: list[str]) -> bool:
     try:
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
-    except OSError:  # there is no such compiler
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as error:  # there is no such compiler
+        print(error, file=sys.stderr)
         return False
+    print(done.stderr, end="", file=sys.stderr)
+    return done.returncode == 0
 
 
 try:

@@ -100,13 +100,31 @@ def test_lists_of_a_subset_are_of_its_rows_in_order() -> None:
     assert np.array_equal(drawn(known_ink(some)), whole.pixels.reshape(60, -1)[[7, 3, 59]])
 
 
-@pytest.mark.parametrize("bytes_each", [0, 250, 255])
-def test_ink_that_is_far_from_the_last_is_found(bytes_each: int) -> None:
+@pytest.mark.parametrize("places", [(0, 255, 511, 2399), (7, 263), (0, 256, 263, 600, 850, 855), (2399,), ()])
+def test_ink_that_is_far_from_the_last_is_found(places: tuple[int, ...]) -> None:
     pixels = np.zeros((1, 1, 40, 60), np.uint8)
-    flat = pixels.reshape(-1)
-    for place in (0, 256, 256 + 7, 600 + bytes_each, 2399):
-        flat[place] = place % 255 + 1
+    for place in places:
+        pixels.reshape(-1)[place] = place % 255 + 1
     assert np.array_equal(drawn(known_ink(ImageSet(pixels))), pixels.reshape(1, -1))
+
+
+def test_rows_that_lie_apart_in_memory_are_listed() -> None:
+    whole = images()
+    some = whole.subset(np.array([7, 3, 59, 3])[::-2])
+    assert np.array_equal(drawn(known_ink(some)), whole.pixels.reshape(60, -1)[[3, 3]])
+
+
+@pytest.mark.parametrize("row", [-61, 60])
+def test_rows_that_are_not_there_are_an_error(row: int) -> None:
+    with pytest.raises(IndexError):
+        ink_of(images().subset(np.array([0, row])))
+
+
+def test_how_much_ink_a_subset_has_is_told_by_its_own_rows() -> None:
+    pixels = np.concatenate([images(30, share=0.2).pixels, images(30, share=0.9).pixels])
+    whole = ImageSet(pixels)
+    assert ink_of(whole.subset(np.arange(30))) is not None
+    assert ink_of(whole.subset(np.arange(30, 60))) is None
 
 
 def test_lists_are_shared_by_all_who_ask_and_freed_with_the_images() -> None:
@@ -260,7 +278,7 @@ def test_targets_that_are_autograds_to_judge_end_the_pass_that_has_rows_alone() 
 @pytest.mark.parametrize("hidden", [(), (30,), (80, 20)])
 def test_outputs_from_ink_are_those_of_the_model(hidden: tuple[int, ...]) -> None:
     model, batches = net(144, *hidden, 3), Batches(images(), batch_size=16, device=CPU)
-    outputs, labels = collect_outputs(model, batches, precision="float32")
+    outputs, labels = collect_outputs(model, batches, precision="float32", again=True)
     inputs = torch.cat([inputs for inputs, _ in batches])
     torch.testing.assert_close(outputs, model(inputs).detach(), rtol=1e-4, atol=1e-5)
     assert labels.tolist() == [number % 3 for number in range(60)]
@@ -278,7 +296,31 @@ def test_outputs_from_ink_are_those_of_the_model(hidden: tuple[int, ...]) -> Non
     ],
 )
 def test_models_of_other_kinds_are_given_all_pixels(model: nn.Module) -> None:
-    assert ink_forward(model, known_ink(images()), unit=BYTE, precision="float32") is None
+    """Nor are lists made for them."""
+    asked: list[int] = []
+
+    def ask(width: int) -> None:
+        asked.append(width)
+
+    assert ink_forward(model, ask, unit=BYTE, precision="float32") is None
+    assert set(asked) <= {143}
+
+
+def test_weights_that_are_not_finite_are_seen_though_their_pixels_are_blank() -> None:
+    model, pixels = net(144, 30, 3), images().pixels.copy()
+    pixels[:, 0, 0, 0] = 0
+    with torch.no_grad():
+        model[1].weight[:, 0] = torch.nan
+    outputs, _ = collect_outputs(
+        model, Batches(ImageSet(pixels), batch_size=16, device=CPU), precision="float32", again=True
+    )
+    assert outputs.isnan().all()
+
+
+def test_images_that_are_scored_once_are_not_listed() -> None:
+    whole = images()
+    collect_outputs(net(144, 30, 3), Batches(whole, batch_size=16, device=CPU), precision="float32")
+    assert whole not in lists._known
 
 
 # -- trainings ---------------------------------------------------------------------------------------------------------
@@ -350,6 +392,22 @@ def test_seeds_side_by_side_on_ink_equal_lone_trainings(name: str, steps_of_ink:
         assert stacked.history[-1].train_loss == pytest.approx(lone.history[-1].train_loss, rel=1e-4)
         assert stacked.history[-1].valid_loss == pytest.approx(lone.history[-1].valid_loss, rel=1e-4)
     assert sum(steps_of_ink) == 3 * 2 * 150
+
+
+@pytest.mark.parametrize("valid", [32, 64, 45])
+@pytest.mark.parametrize("name", ["linear-cross-entropy", "hidden-cross-entropy"])
+def test_seeds_are_scored_in_batches_of_any_size(name: str, valid: int) -> None:
+    """Those of a training batch's size share its memory, and those of one size each other's."""
+    recipe, sides = load_recipe(name).model_copy(update={"batch_size": 32}), (images(150), images(valid, seed=1))
+    together, alone = ([build_learner(recipe, *sides, seed=seed) for seed in range(2)] for _ in range(2))
+    for each in (*together, *alone):
+        assert each.validation_batches is not None
+        each.validation_batches.batch_size = 32  # type: ignore[union-attr]
+    assert train_together(together, 2, build_schedule(recipe))
+    for stacked, lone in zip(together, alone, strict=True):
+        list(lone.epochs(2, build_schedule(recipe)))
+        assert stacked.history[-1].valid_loss == pytest.approx(lone.history[-1].valid_loss, rel=1e-4)
+        assert stacked.history[-1].metrics == lone.history[-1].metrics
 
 
 def test_seeds_whose_validation_images_have_much_ink_take_all_pixels() -> None:

@@ -1,6 +1,7 @@
 """The kernels' library: made where a compiler is there, loaded where the processor has what it takes, told of."""
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ import torch
 from conftest import Result
 
 from inkproof import kernels
-from inkproof.kernels import library
+from inkproof.kernels import loading
 from inkproof.runs.environment import describe_environment
 
 Command = Callable[..., Result]
@@ -65,18 +66,50 @@ def test_a_compiler_that_knows_no_openmp_makes_kernels_of_one_thread(
 @pytest.mark.parametrize(("capability", "there"), [("AVX2", True), ("AVX512", True), ("DEFAULT", False)])
 def test_kernels_are_for_processors_with_avx2(capability: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert (library.__wrapped__() is not None) == there
+    assert (loading._load.__wrapped__() is not None) == there
 
 
-def test_a_run_tells_whether_kernels_were_there() -> None:
-    assert describe_environment()["kernels"] is True
+def test_a_library_of_other_sources_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loading._load.__wrapped__() is not None
+    monkeypatch.setattr(loading, "_digest", lambda: "of others")
+    assert loading._load.__wrapped__() is None
+
+
+def test_kernels_that_are_not_allowed_are_not_taken() -> None:
+    with kernels.allowed(False):
+        assert not kernels.are_there()
+        assert describe_environment()["kernels"] is None
+        with kernels.allowed(True):
+            assert kernels.are_there()
+    assert kernels.are_there()
+
+
+def test_a_run_tells_which_kernels_were_there_and_trains_again_without_those_that_were_not(
+    inkproof: Command, tmp_path: Path
+) -> None:
+    options = ["train", "--recipe", "conv", "--epochs", "1", "--out"]
+    assert inkproof(*options, tmp_path / "with").code == 0
+    with kernels.allowed(False):
+        assert inkproof(*options, tmp_path / "without").code == 0
+    versions = [
+        json.loads((tmp_path / name / "environment.json").read_text())["kernels"] for name in ("with", "without")
+    ]
+    assert versions == [kernels.version(), None]
+    for name in ("with", "without"):
+        verified = inkproof("verify", tmp_path / name, "--retrain")
+        assert verified.code == 0
+        assert "bit for bit" in verified.out + verified.err
+    with kernels.allowed(False):
+        other = inkproof("verify", tmp_path / "with", "--retrain")
+    assert other.code == 0
+    assert "bit for bit" in other.out + other.err or "other kernels" in other.out + other.err
 
 
 def test_a_training_without_kernels_says_so(inkproof: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def said(recipe: str, name: str) -> str:
         return inkproof("train", "--recipe", recipe, "--epochs", "1", "--out", tmp_path / name).err
 
-    assert "C compiler" not in said("linear-cross-entropy", "with")
+    assert "kernels" not in said("linear-cross-entropy", "with")
     monkeypatch.setattr(kernels, "are_there", lambda: False)
-    assert "note: no C compiler was found when inkproof was installed" in said("linear-cross-entropy", "without")
-    assert "C compiler" not in said("fast", "convolutions")
+    assert "note: inkproof's kernels are not there" in said("linear-cross-entropy", "without")
+    assert "kernels" not in said("fast", "blocks")

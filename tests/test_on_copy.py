@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from inkproof import ImageSet, Learner, heads, steps
-from inkproof.batches import Batches
+from inkproof.batches import BYTE, Batches
 from inkproof.objective import Objective
 from inkproof.written_out import LinearStep, SharedOut, StepOnCopy, can_be_copied, on_copy, parts_of, write_out
 

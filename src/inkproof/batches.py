@@ -147,6 +147,8 @@ class Batches:
 
     def in_rows(self) -> Iterator[tuple[Int64[Tensor, " b"], Shaped[Tensor, "b ..."]]]:
         """One pass whose inputs are where images stand in the set: the rows of their ink."""
+        assert self.augment is None, "an augmentation takes inputs of 0 to 1"
+        assert self.difficulties is None, "they are told of each batch"
         yield from zip(*self._pass(), strict=True)
 
     def with_targets(self, to_targets: Callable[[Int64[Tensor, " n"]], Shaped[Tensor, "n ..."]]) -> "Batches":

@@ -489,7 +489,7 @@ class Learner:
 
     def _judge(self, batches: BatchSource) -> tuple[float, dict[str, float]]:
         """Loss and metrics over a whole side."""
-        return self.objective.judge(*collect_outputs(self.model, batches, precision=self.precision))
+        return self.objective.judge(*collect_outputs(self.model, batches, precision=self.precision, again=True))
 
     def _check_outcome(self) -> None:
         """Look at what a training came to; it is done, so a finding is told and nothing is refused."""

@@ -80,8 +80,9 @@ def _written_out(learner: Learner) -> LinearStep | None:
 def _take_ink(learner: Learner, net: LinearStep) -> bool:
     """Whether nets are given the ink of a Learner's images, on both sides."""
     layer, sides = net.layers[0], (learner.training_batches, learner.validation_batches)
-    inks = [ink_for(batches, layer.in_features) for batches in sides if batches is not None]
-    return takes_ink(layer, flatten=net.flatten) and None not in inks
+    given = (batches for batches in sides if batches is not None)
+    takes = takes_ink(layer, flatten=net.flatten)
+    return takes and all(ink_for(batches, layer.in_features) is not None for batches in given)
 
 
 def _in_form_of(

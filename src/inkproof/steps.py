@@ -92,8 +92,8 @@ class StepPlan:
         if self.written_out is None and self.gradients is None:
             yield self, batches
             return
-        step, on_copy = self.written_out, again and not isinstance(batches, LoaderBatches)
-        if isinstance(step, LinearStep) and step.precision == "bfloat16" and not on_copy:
+        step, may_break = self.written_out, again and not isinstance(batches, LoaderBatches)
+        if isinstance(step, LinearStep) and step.precision == "bfloat16" and not may_break:
             yield replace(self, written_out=None), batches  # only the copy is rounded; all else is autocast's
             return
         with torch.autocast("cpu", enabled=False):
@@ -247,11 +247,17 @@ def forward(model: nn.Module, inputs: Tensor, precision: Precision) -> Float[Ten
 
 @torch.no_grad()
 def collect_outputs(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, precision: Precision
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, precision: Precision, again: bool = False
 ) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
-    """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards."""
+    """Outputs and labels of all rows, in the order of the batches; the model's mode is as it was afterwards.
+
+    Args:
+        model, precision: what gives the outputs.
+        batches: of the rows.
+        again: these will be scored again and again, so that what takes longer once may be made for them.
+    """
     outputs, labels = [], []
-    quick, batches, unit = _quickest_forward(model, batches, precision)
+    quick, batches, unit = _quickest_forward(model, batches, precision, again=again)
     with evaluating(model), torch.autocast("cpu", enabled=False):  # a user's; `forward` has its own
         for inputs, batch_labels in batches:
             done = None if quick is None else quick(inputs, unit)
@@ -263,11 +269,11 @@ def collect_outputs(
 
 
 def _quickest_forward(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision, *, again: bool
 ) -> tuple[QuickForward | None, Iterable[tuple[Tensor, Tensor]], float]:
     """What gives outputs soonest, if not the model itself, with batches as it takes them and their unit."""
-    if isinstance(batches, Batches) and (ink := batches.ink) is not None:
-        of_ink = ink_forward(model, ink, unit=BYTE, precision=precision)
+    if again and isinstance(batches, Batches):
+        of_ink = ink_forward(model, partial(ink_for, batches), unit=BYTE, precision=precision)
         if of_ink is not None:
             return of_ink, batches.in_rows(), BYTE
     quick = quick_forward(model, precision)

@@ -132,7 +132,8 @@ class WideInkLayer:
         assert isinstance(inputs, InkRows), "inputs are a WideLayer's"
         count = len(inputs)
         if count not in self._memory:
-            self._memory[count] = self._layer.new_outputs(count), self._layer.new_gradient(count)
+            with torch.inference_mode(False):  # scores are computed outside of it, in the same memory
+                self._memory[count] = self._layer.new_outputs(count), self._layer.new_gradient(count)
         outputs, _ = self._memory[count]
         self._layer.forward(inputs.ink, inputs.rows, outputs)
         return outputs.T[: self._layer.units]

@@ -140,8 +140,11 @@ def _announce(recipe: "Recipe", sides: "Split", seeds: tuple[int, ...]) -> None:
     )
     for note in sides.train.notes:
         console.say(f"note: {note}")
-    if recipe.model.name in ("linear", "hidden", "deep") and not kernels.are_there():
-        console.say("note: no C compiler was found when inkproof was installed: this net may train at half its speed")
+    if recipe.model.name in ("linear", "hidden", "deep", "conv") and not kernels.are_there():
+        console.say(
+            "note: inkproof's kernels are not there, and this net may train at half its speed: they need a processor "
+            "with AVX2, and gcc when inkproof is installed"
+        )
 
 
 def _print_trained(scores: dict[str, Any], run: Path, sides: "Split") -> None:

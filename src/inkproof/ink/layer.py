@@ -6,7 +6,9 @@ from torch import Tensor
 
 from inkproof.ink.lists import Ink
 from inkproof.kernels import library
-from inkproof.runtime import VECTOR, to_whole_vectors
+from inkproof.runtime import to_whole_vectors
+
+_NARROW, _WIDE = 16, 32  # units of a block, as the kernels have them
 
 
 class InkLayer:
@@ -26,8 +28,8 @@ class InkLayer:
         assert kernels is not None, "there is no ink without kernels"
         self._forward, self._learn = kernels.forward, kernels.learn
         self.units, pixels = weight.shape
-        # Each thread computes whole blocks: of two vectors where there are enough of these for all.
-        width = 2 * VECTOR if self.units > VECTOR * torch.get_num_threads() else VECTOR
+        # Each thread computes whole blocks: wide ones where there are enough of these for all.
+        width = _WIDE if self.units > _NARROW * torch.get_num_threads() else _NARROW
         blocks = -(-self.units // width)
         self.columns = to_whole_vectors(max(blocks * width, self.units + 1))
         padded = torch.zeros(blocks * width, pixels)

@@ -2,7 +2,6 @@
 
 import ctypes
 from dataclasses import dataclass
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from inkproof.images import ImageSet
 from inkproof.kernels import library
 
-_MOST = 1 / 4  # of the pixels: lists take two bytes for each that has ink, and so at most half of the images' memory
+_MOST = 1 / 4  # of the pixels: lists take two bytes for each that has ink, about half of the images' memory
 _LARGEST = 2**30  # bytes of images
 _SAMPLE = 1000  # images that show how much ink there is
 
@@ -34,7 +33,7 @@ class Ink:
     pixels: UInt8[Tensor, "listed 2"]
     width: int
 
-    @cached_property
+    @property
     def lists(self) -> tuple[int, int]:
         """Where starts and pixels lie, for the kernels."""
         return self.starts.data_ptr(), self.pixels.data_ptr()
@@ -55,7 +54,9 @@ def ink_of(images: ImageSet) -> Ink | None:
 
 def _listed(images: ImageSet, kernels: ctypes.CDLL) -> Ink:
     stored, count = images.storage.reshape(len(images.storage), -1), len(images)
-    rows = np.arange(count) if images.rows is None else np.ascontiguousarray(images.rows)
+    rows = np.arange(len(stored))  # of any kind that numpy takes, and inside of the store
+    if images.rows is not None:
+        rows = rows[images.rows]
     given = stored.ctypes.data, rows.ctypes.data, count, stored.shape[1]
     starts = torch.empty(count + 1, dtype=torch.int64)
     kernels.count_ink(*given, starts.data_ptr())

@@ -3,6 +3,6 @@
 Without them the same is computed by torch, in more time and to the last digits.
 """
 
-from inkproof.kernels.library import are_there, library
+from inkproof.kernels.loading import allowed, are_there, library, version
 
-__all__ = ["are_there", "library"]
+__all__ = ["allowed", "are_there", "library", "version"]

@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(_OPENMP) && defined(__clang__)
+#error "clang's threads are of another OpenMP than torch's: without -fopenmp, kernels take one"
+#endif
+
 enum { LANES = 8, TOGETHER = 4 }; /* numbers in a vector; pixels of a list come in such groups */
 
 typedef float vector __attribute__((vector_size(32), aligned(4), may_alias));

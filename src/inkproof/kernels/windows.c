@@ -8,6 +8,10 @@
 
 #include <stdint.h>
 
+#if defined(_OPENMP) && defined(__clang__)
+#error "clang's threads are of another OpenMP than torch's: without -fopenmp, kernels take one"
+#endif
+
 enum { LANES = 8, PAIR = 16, FEW = 4 }; /* numbers in a vector and in two; units, channels or taps at a time */
 
 typedef float vector __attribute__((vector_size(32), aligned(4), may_alias));

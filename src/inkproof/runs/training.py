@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from safetensors.torch import save_file
 from torch import Tensor
 
+from inkproof import kernels
 from inkproof.audit import act_on, check_images, explain
 from inkproof.errors import InkproofError, InputError, Refused
 from inkproof.evaluation import score
@@ -108,46 +109,48 @@ def train_run(
         return read_trained(run)
     folder = directory.start_run(run, resume=resume)
     begun = _check_same(folder, recipe, manifest) if resume else {}
-    # What was chosen for the processor is recorded, and taken again where it would now be chosen otherwise.
+    # What was chosen for the machine is recorded, and taken again where it would now be chosen otherwise.
     precision = options.precision or begun.get("precision") or resolve_precision(recipe, options.device)
-    manifest["precision"] = precision
-    if not resume:
-        directory.write_json(folder / directory.RUN, manifest)
-        write_text(folder / directory.RECIPE, recipe.to_toml())
-    scores, seen, interrupted = {}, findings, False
-    chosen = recipe.model_copy(update={"precision": precision})
-    together = _train_together(chosen, sides, options)
-    for seed in options.seeds:
-        own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
-        if not _is_finished(own):
-            own.mkdir(parents=True, exist_ok=True)
-            try:
-                learner = together.get(seed) or _train_seed(chosen, sides, own, seed, options, on_row)
-            except InkproofError as error:
-                if isinstance(error, Refused) or not resume:
-                    shutil.rmtree(folder)  # resuming would only meet the same error
-                raise
-            if seed in together:
-                for row in learner.history:
-                    on_row(seed, row)
-            _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
-        about = directory.read_json(own / directory.RUN)
-        scores[seed] = directory.read_json(own / directory.SCORES)
-        seen = seen + directory.read_json(own / directory.FINDINGS)["findings"]
-        if about["interrupted"]:
-            interrupted = True
-            break
-    if len(options.seeds) > 1:
-        of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
-        directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
-        directory.write_json(folder / directory.SCORES, over_seeds(scores, {"valid": None, "test": None}))
-        trained = open_run(folder, device=options.device)
-        as_one = {name: trained.score(side) for name, side in (("valid", sides.valid), ("test", sides.test))}
-        directory.write_json(folder / directory.SCORES, over_seeds(scores, as_one))
-        directory.write_json(folder / directory.FINDINGS, {"findings": _once(seen)})
-        directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
-    directory.finish_run(run)
-    return read_trained(run)
+    with kernels.allowed(begun.get("kernels", False) if resume else kernels.are_there()):
+        manifest["kernels"] = kernels.are_there()
+        manifest["precision"] = precision
+        if not resume:
+            directory.write_json(folder / directory.RUN, manifest)
+            write_text(folder / directory.RECIPE, recipe.to_toml())
+        scores, seen, interrupted = {}, findings, False
+        chosen = recipe.model_copy(update={"precision": precision})
+        together = _train_together(chosen, sides, options)
+        for seed in options.seeds:
+            own = folder if len(options.seeds) == 1 else folder / directory.SEEDS / str(seed)
+            if not _is_finished(own):
+                own.mkdir(parents=True, exist_ok=True)
+                try:
+                    learner = together.get(seed) or _train_seed(chosen, sides, own, seed, options, on_row)
+                except InkproofError as error:
+                    if isinstance(error, Refused) or not resume:
+                        shutil.rmtree(folder)  # resuming would only meet the same error
+                    raise
+                if seed in together:
+                    for row in learner.history:
+                        on_row(seed, row)
+                _write_seed(own, learner, recipe, sides, {**manifest, "seeds": [seed]}, findings)
+            about = directory.read_json(own / directory.RUN)
+            scores[seed] = directory.read_json(own / directory.SCORES)
+            seen = seen + directory.read_json(own / directory.FINDINGS)["findings"]
+            if about["interrupted"]:
+                interrupted = True
+                break
+        if len(options.seeds) > 1:
+            of_all = {"seeds": list(scores), "precision": about["precision"], "device": about["device"]}
+            directory.write_json(folder / directory.RUN, {**manifest, **of_all, "interrupted": interrupted})
+            directory.write_json(folder / directory.SCORES, over_seeds(scores, {"valid": None, "test": None}))
+            trained = open_run(folder, device=options.device)
+            as_one = {name: trained.score(side) for name, side in (("valid", sides.valid), ("test", sides.test))}
+            directory.write_json(folder / directory.SCORES, over_seeds(scores, as_one))
+            directory.write_json(folder / directory.FINDINGS, {"findings": _once(seen)})
+            directory.write_json(folder / directory.ENVIRONMENT, describe_environment())
+        directory.finish_run(run)
+        return read_trained(run)
 
 
 def read_trained(run: Path) -> TrainedRun:

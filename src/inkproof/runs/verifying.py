@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int64
 from safetensors.torch import load_file
 
+from inkproof import kernels
 from inkproof.errors import InputError
 from inkproof.evaluation import score
 from inkproof.images import ImageSet, Split, matching
@@ -170,9 +171,9 @@ def _verify_retrained(run: Run, manifest: dict[str, Any], command: dict[str, Any
         precision=manifest["precision"],
     )
     recorded = directory.read_json(run.path / directory.ENVIRONMENT)
-    now = _as_stored(describe_environment())
-    other = [name for name in _SAME_MACHINE if recorded.get(name) != now[name]]
-    with tempfile.TemporaryDirectory() as folder:
+    with kernels.allowed(manifest.get("kernels", False)), tempfile.TemporaryDirectory() as folder:
+        now = _as_stored(describe_environment())
+        other = [name for name in _SAME_MACHINE if recorded.get(name) != now[name]]
         again = train_run(run.recipe, replace(sides), Path(folder) / "again", options=options, command=command)
         if not other:
             pairs = zip(_weights(run.path, manifest), _weights(again.path, manifest), strict=True)

@@ -43,7 +43,7 @@ class Between:
 
 
 class FirstLayer(ABC):
-    """What `OnCopy` begins with. Its copy is the parameters' after `write_back`, and nobody's before."""
+    """What `StepOnCopy` begins with. Its copy is the parameters' after `write_back`, and nobody's before."""
 
     @abstractmethod
     def new_memory(self, rows: int) -> Between:

@@ -45,22 +45,28 @@ def quick_forward(model: nn.Module, precision: Precision = "float32") -> QuickFo
     return None
 
 
-def ink_forward(model: nn.Module, ink: Ink, *, unit: float, precision: Precision) -> QuickForward | None:
+def ink_forward(
+    model: nn.Module, ink_for: Callable[[int], Ink | None], *, unit: float, precision: Precision
+) -> QuickForward | None:
     """What gives a model's outputs for rows of images' ink, in place of inputs; None for models that do not take these.
 
     Args:
         model: a chain of linear layers.
-        ink: of the images.
+        ink_for: gives the ink of images of so many pixels, where it can be had.
         unit: what their bytes are multiplied by.
         precision: of the model's computation, above the first layer.
     """
     chain = chain_of(model)
-    if chain is None or chain.linear is None or not chain.flattens_first or chain.linear[0].in_features != ink.width:
+    if chain is None or chain.linear is None or not takes_ink(chain.linear[0], flatten=chain.flattens_first):
         return None
     if not all(map(_is_plain, (part for layer in chain.layers for part in _numbers(layer)))):
         return None
-    taken = precision_of(chain, precision)
-    if taken is None or not takes_ink(chain.linear[0], flatten=True):
+    taken, lowest = precision_of(chain, precision), chain.linear[0]
+    # What is not finite would not be seen where images are blank.
+    if taken is None or not all(bool(each.isfinite().all()) for each in lowest.parameters()):
+        return None
+    ink = ink_for(lowest.in_features)
+    if ink is None:
         return None
     first, *upper = chain.linear
     layer = InkLayer(first.weight.detach(), first.bias.detach(), unit=unit)

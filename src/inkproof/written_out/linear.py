@@ -42,7 +42,7 @@ class LinearStep:
         loss_gradient: the loss and n times its gradient.
         flatten: the first layer takes flattened inputs.
         unit: what inputs are multiplied by; other than 1 for bytes alone.
-        precision: of products. A step in bfloat16 is there to be shared out.
+        precision: of products. A step in bfloat16 is there to be copied.
 
     Attributes:
         layers, optimizer, loss_gradient, flatten, unit, precision: as given.
@@ -88,7 +88,7 @@ class LinearStep:
             The loss before the update; None where such numbers were found, or data of another
             form, and nothing was updated.
         """
-        assert self.precision == "float32", "a step in bfloat16 is there to be shared out"
+        assert self.precision == "float32", "a step in bfloat16 is there to be copied"
         flat = rows_of(inputs, self.layers[0].in_features, flatten=self.flatten)
         if flat is None:
             return None
