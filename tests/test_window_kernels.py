@@ -118,3 +118,19 @@ def test_without_kernels_torch_computes(taken: list[WindowKernels], monkeypatch:
     assert step is not None
     assert step.step(x, lambda _: y, check_finite=True) is not None
     assert not taken
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [0, 2])
+def test_what_is_not_finite_is_seen_though_relu_follows(broken: float, at: int, taken: list[WindowKernels]) -> None:
+    """A weight of the first convolution, or of the second; an update is not taken."""
+    model, x, y = NETS[2][0](), torch.rand(64, *NETS[2][1]), torch.randint(3, (64,))
+    with torch.no_grad():
+        model[at].weight[0, 0, 1, 1] = broken
+    before = [parameter.clone() for parameter in model.parameters()]
+    step = write_out(model, F.cross_entropy, plain(model.parameters()))
+    assert step is not None
+    assert step.step(x, lambda _: y, check_finite=True) is None
+    assert taken
+    for own, wanted in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(own, wanted, rtol=0, atol=0, equal_nan=True)

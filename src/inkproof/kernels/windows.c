@@ -23,7 +23,9 @@ typedef struct {
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vector where_positive(vector of, vector values) { return (vector)((bits)values & (of > 0)); }
+/* ReLU, and where it lets pass: what is not a number passes, as in torch. */
+INLINE vector relu_of(vector sum) { return (vector)((bits)sum & ~(sum < 0)); }
+INLINE vector passed(vector by, vector gradient) { return (vector)((bits)gradient & ~(by <= 0)); }
 
 /* Some units of all windows. */
 INLINE void forward_units(const int some, const float *source, const int64_t *rows, int64_t taps, int64_t windows,
@@ -40,7 +42,7 @@ INLINE void forward_units(const int some, const float *source, const int64_t *ro
         for (int half = 0; half < 2; half++) {
           vector sum = sums[each][half] * unit;
           *(vector *)(outputs + (each * windows + window) * images + image + half * LANES) =
-              relu ? where_positive(sum, sum) : sum;
+              relu ? relu_of(sum) : sum;
         }
     }
 }
@@ -139,7 +141,7 @@ INLINE void pixel_gradient(const int some, const use *uses, const use *end, cons
     for (int channel = 0; channel < some; channel++)
       for (int half = 0; half < 2; half++) {
         int64_t at = channel * pixels * images + image + half * LANES;
-        *(vector *)(gradient + at) = where_positive(*(const vector *)(seen + at), sums[channel][half]);
+        *(vector *)(gradient + at) = passed(*(const vector *)(seen + at), sums[channel][half]);
       }
   }
 }
