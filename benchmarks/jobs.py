@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -102,16 +101,14 @@ def right(outputs: Any, targets: Any) -> Any:
 # -- one job in one library: a generator that yields the validation accuracy after each epoch --------------------------
 
 
-def in_inkproof(
-    name: str, data: dict[str, Any], epochs: int, lr: float, *, precision: Any = "float32"
-) -> Iterator[float]:
+def in_inkproof(name: str, data: dict[str, Any], epochs: int, lr: float) -> Iterator[float]:
     from inkproof import ImageSet, Learner, schedules
     from inkproof.optimizers import SGD
 
     classes = ("3", "7") if JOBS[name].binary else None
     sides = [ImageSet(data[f"x_{side}"][:, None], data[f"y_{side}"], classes=classes) for side in ("train", "valid")]
     sgd = lambda parameters, lr: SGD(parameters, lr=lr, momentum=0.0)  # noqa: E731
-    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu", precision=precision)
+    learner = Learner(lambda: net(name), *sides, optimizer=sgd, batch_size=BATCH, device="cpu")
     for row in learner.epochs(epochs, schedules.constant(lr)):
         yield row.metrics["accuracy"]
 
@@ -278,7 +275,6 @@ def in_sklearn(name: str, data: dict[str, Any], epochs: int, lr: float) -> Itera
 RECORDED: list[float] = []  # seconds of epochs that a library timed itself
 LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
     "inkproof": in_inkproof,
-    "inkproof in bfloat16": partial(in_inkproof, precision="bfloat16"),
     "torch loop": in_torch,
     "fastai": in_fastai,
     "fastai by module": in_fastai_by_module,
@@ -290,14 +286,8 @@ LIBRARIES: dict[str, Callable[..., Iterator[float]]] = {
 
 
 def can_do(library: str, name: str) -> bool:
-    """Whether a library does a job.
-
-    scikit-learn's MLP is for nets of hidden layers, and knows no convolutions; in bfloat16 inkproof computes nothing of
-    the tiny nets.
-    """
-    if library == "sklearn":
-        return name in ("hidden", "deep")
-    return library != "inkproof in bfloat16" or name in ("conv", "deep")
+    """Whether a library does a job: scikit-learn's MLP is for nets of hidden layers, and knows no convolutions."""
+    return library != "sklearn" or name in ("hidden", "deep")
 
 
 def ticked(started: float, ticks: list[tuple[float, float]]) -> Iterator[float]:

@@ -3,13 +3,11 @@
     python benchmarks/peers.py --data DIR [--rounds 3] [--peers fastai,sklearn] [--jobs conv] [--json FILE]
 
 fastai comes twice, imported as its notebooks do and, "fastai by module", with no more of it than a job needs. Each peer
-runs in an environment of its own, made at the first call from benchmarks/requirements/ (fastai's takes 5 GB); `--python
-fastai=ENV/bin/python` takes one that is there. In every round each library does each job of `jobs.py` once, in a
-process of its own, in turn; figures are medians over rounds, ratios are taken within each round and their median is
-printed. Where the processor multiplies bfloat16, inkproof does the jobs that gain by it in bfloat16 too, and "to
-bfloat16" is the ratio to that; the peers compute in float32, as they do unless told otherwise. Ten digits are 33,600
-rows of MNIST's training images (IDX files in DIR) with 8,400 to validate on after each epoch, threes and sevens 10,358
-with 2,038. inkproof's bytecode is written first, as pip writes the peers'.
+runs in an environment of its own, made at the first call from benchmarks/requirements/ (fastai's takes 5 GB);
+`--python fastai=ENV/bin/python` takes one that is there. In every round each library does each job of `jobs.py` once,
+in a process of its own, in turn; figures are medians over rounds, ratios are taken within each round and their median
+is printed. Ten digits are 33,600 rows of MNIST's training images (IDX files in DIR) with 8,400 to validate on after
+each epoch, threes and sevens 10,358 with 2,038. inkproof's bytecode is written first, as pip writes the peers'.
 """
 
 import argparse
@@ -30,12 +28,9 @@ from typing import Any
 import numpy as np
 from jobs import JOBS, can_do
 
-from inkproof.runtime import multiplies_bfloat16
-
 TRAIN, VALID = 33_600, 8_400
 VALID_PAIR = 2_038  # of threes and sevens: as many as MNIST's test images have
-OWN, ROUNDED = "inkproof", "inkproof in bfloat16"
-RATIOS = {"ratio": OWN, "ratio_to_bfloat16": ROUNDED}
+HERE = ("inkproof", "torch loop")
 BY_MODULE = "fastai by module"  # in fastai's environment
 PEERS = ("fastai", BY_MODULE, "lightning", "keras", "skorch", "sklearn")
 FOLDER = Path(__file__).parent
@@ -105,24 +100,20 @@ def measure(pythons: dict[str, str], folder: Path, jobs: Sequence[str], rounds: 
                     row = run([python, str(FOLDER / "jobs.py"), library, job, str(folders[JOBS[job].data])])
                     found.setdefault((job, library), []).append(row)
                     print(
-                        f"{job:8} {library:20} {row['epoch']:8.3f} s an epoch, {row['process']:6.1f} s in all",
+                        f"{job:8} {library:16} {row['epoch']:8.3f} s an epoch, {row['process']:6.1f} s in all",
                         file=sys.stderr, flush=True,
                     )  # fmt: skip
     return [
         {"job": job, "library": library}
         | {key: statistics.median(row[key] for row in rows) for key in ("epoch", "process", "megabytes", "accuracy")}
         | {
-            f"{key}_{name}": statistics.median(row[key] / own[key] for row, own in zip(rows, owns, strict=True))
-            for key, (name, own_library) in product(("epoch", "process"), RATIOS.items())
-            if (owns := found.get((job, own_library)))
+            f"{key}_ratio": statistics.median(
+                row[key] / own[key] for row, own in zip(rows, found[job, "inkproof"], strict=True)
+            )
+            for key in ("epoch", "process")
         }
         for (job, library), rows in found.items()
     ]
-
-
-def ratio_of(row: dict[str, Any], name: str) -> str:
-    """A ratio for the table; nothing where inkproof did not do the job so."""
-    return f"{row[name]:.1f}x" if name in row else ""
 
 
 def main() -> None:
@@ -151,20 +142,18 @@ def main() -> None:
     if unknown := set(given) - set(environments):
         parser.error(f"no environment is called {', '.join(sorted(unknown))}; known: {', '.join(environments)}")
     compile_inkproof()
-    pythons = dict.fromkeys((OWN, *([ROUNDED] if multiplies_bfloat16() else []), "torch loop"), sys.executable)
+    pythons = dict.fromkeys(HERE, sys.executable)
     homes = {peer: "fastai" if peer == BY_MODULE else peer for peer in peers}
     pythons |= {peer: given.get(home) or environment(home) for peer, home in homes.items()}
     rows = measure(pythons, options.data, jobs, options.rounds)
-    ratios = f"{'ratio':>6} {'to bfloat16':>11}"
-    print(f"{'job':8} {'library':20} {'epoch s':>8} {ratios} {'process s':>9} {ratios} {'MB':>6} {'accuracy':>8}")
+    print(
+        f"{'job':8} {'library':16} {'epoch s':>8} {'ratio':>6} {'process s':>9} {'ratio':>6} {'MB':>6} {'accuracy':>8}"
+    )
     for row in rows:
-        epoch, process = (
-            f"{ratio_of(row, f'{key}_ratio'):>6} {ratio_of(row, f'{key}_ratio_to_bfloat16'):>11}"
-            for key in ("epoch", "process")
-        )
         print(
-            f"{row['job']:8} {row['library']:20} {row['epoch']:8.3f} {epoch} {row['process']:9.1f} {process} "
-            f"{row['megabytes']:6.0f} {row['accuracy']:8.2%}"
+            f"{row['job']:8} {row['library']:16} {row['epoch']:8.3f} {row['epoch_ratio']:5.1f}x "
+            f"{row['process']:9.1f} {row['process_ratio']:5.1f}x {row['megabytes']:6.0f} "
+            f"{row['accuracy']:8.2%}"
         )
     if options.json:
         machine = options.machine or platform.platform()

@@ -81,10 +81,8 @@ and sevens with 2,038. Each library runs in an environment and in processes of i
 figures are medians. Ratios are to inkproof in the same round. A process is a whole one: it starts, imports, reads the
 arrays, trains and ends.
 
-All compute in float32. Where layers are large enough to gain, inkproof does the job with `precision="bfloat16"` too:
-products, and what they take and give, are rounded, weights and losses are not. Ratios to that are in brackets. No
-library was measured in bfloat16; torch's autocast, which they would use, made inkproof's own jobs 1.2 and 2.3 times as
-long ([log](log.md)).
+All compute in float32. inkproof's kernels were compiled, as they are where it is installed beside a C compiler; without
+them its jobs took what the page of that day's morning says: 1.2 to 2 times as long by the epoch ([log](log.md)).
 
 `fastai` is imported as its documentation and its notebooks have it, `from fastai.vision.all import *`;
 `fastai by module` imports no more of it than a job needs, 1.5 to 5 s less of import, which no notebook does. fastai
@@ -97,18 +95,7 @@ of the ladder's convolutions, and 4 times by the process. Here:
 {lines}
 All five processes together: {whole:.1f}; by module {by_module:.1f}.
 
-Below the lines are 784-30-10 by the epoch, the deep net's process in float32, and, with no more of fastai imported than
-a job needs, the convolutions in float32 and the deep net. Of a step of 784-30-10, 280 to 380 µs, two products take 180
-to 200, the loss 24 to 45, the hidden layer's gradients 27 to 47 ([log](log.md)). Other runs of the same day, of fastai
-alone: by the epoch 784-30-10 7.6 (3 rounds), 7.2 (4) and 6.6 (7), the convolutions 3.1 (3), 2.6 (4; 3.3 in bfloat16)
-and 2.6 (5; 3.9); by the process the convolutions 3.7, 3.3 (3.8) and 3.2 (4.3), the deep net 3.7, 3.9 (4.0) and 3.6
-(4.3), 784-30-10 5.9, 6.4 and 5.8.
-
-With AVX2 alone (EPYC), 784-30-10 was 5.2 to 10.9 by the epoch, in five runs of 1 to 3 rounds, 784-10 12.2 to 13.7,
-784-1 7.7 to 12.2, the convolutions 3.0 to 4.2; by the process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7
-to 4.5 the deep net's, half of which is products that both make, at what the processor has. On 2 cores of an Intel Xeon
-with AVX-512, four runs: by the epoch 8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to 6.5,
-7.8 to 9.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1. None of these were in bfloat16.
+{others}
 """
 GROWTH = """## How cost grows
 
@@ -194,9 +181,7 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 
 def _ratio(row: dict[str, Any], key: str) -> str:
-    """To inkproof, and in brackets to inkproof in bfloat16 where that was measured."""
-    rounded = row.get(f"{key}_ratio_to_bfloat16")
-    return f"{row[f'{key}_ratio']:.1f}×" + ("" if rounded is None else f" ({rounded:.1f}×)")
+    return f"{row[f'{key}_ratio']:.1f}×"
 
 
 def _peers(rows: list[dict[str, Any]]) -> str:

@@ -4,8 +4,8 @@
  * units, for each pixel a block's units side by side. A thread has its own blocks, forward and backward, so that no two
  * write the same memory and results do not depend on how many there are.
  *
- * For processors with AVX2 and FMA. Vectors of AVX-512 were no quicker on an AMD EPYC that has them, since reading the
- * weights takes most of the time; without either, compilers make code that is slower than torch's.
+ * For processors with AVX2 and FMA. Vectors of AVX-512 were no quicker on an AMD EPYC that has them (November 2026),
+ * since reading the weights takes most of the time; without either, gcc makes code that is slower than torch's.
  */
 
 #include <stdint.h>

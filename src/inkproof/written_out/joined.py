@@ -2,7 +2,8 @@
 
 A layer's weights and bias are one matrix, taps by units: the bias is the weight of a tap that sees ones. Each layer is
 a product of it with the windows of all images, images innermost. A window is gathered as rows of as many numbers as
-there are images, so that gathering, and adding up the gradients of windows that overlap, copies whole rows.
+there are images, so that gathering, and adding up the gradients of windows that overlap, copies whole rows. Where
+there are kernels for it, windows are read where they lie, and none is gathered.
 """
 
 import math
