@@ -95,18 +95,18 @@ of the ladder's convolutions, and 4 times by the process. Here:
 {lines}
 All five processes together: {whole:.1f}; by module {by_module:.1f}.
 
-With no more of fastai imported than a job needs, the convolutions and the deep net are a little below the line by the
+With no more of fastai imported than a job needs, the convolutions, 784-1 and the deep net are below the line by the
 process. Before there were kernels, with AVX2 alone (EPYC), 784-30-10 was 5.2 to 10.9 by the epoch, in five runs of 1 to
-3 rounds, and on this machine 6.6 to 7.6; 784-10 12.2 to 13.7, 784-1 7.7 to 12.2, the convolutions 3.0 to 4.2; by the process 5.2 to
-6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7 to 4.5 the deep net's. On 2 cores of an Intel Xeon with AVX-512, four
-runs without them: by the epoch 8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to 6.5, 7.8 to
-9.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
+3 rounds, and on this machine 6.6 to 7.6; 784-10 12.2 to 13.7, 784-1 7.7 to 12.2, the convolutions 3.0 to 4.2; by the
+process 5.2 to 6.7, 7.1 to 8.0, 5.0 to 5.6, 3.8 to 4.3, and 2.7 to 4.5 the deep net's. On 2 cores of an Intel Xeon with
+AVX-512, four runs without them: by the epoch 8.5 to 9.4, 9.9 to 14.8, 8.4 to 11.9 and 3.6 to 4.5; by the process 6.2 to
+6.5, 7.8 to 9.5, 4.7 to 5.7, 4.3 to 4.4 and 3.5 to 4.1.
 """
 GROWTH = """## How cost grows
 
 `python benchmarks/growth.py`, {machine}: the net of one hidden layer, batch 256, under plain SGD (for several seeds,
-the recipe `hidden-cross-entropy`), on made-up images that are mostly blank; each size in a process of its own, which also makes the images. Building is
-making a Learner with all checks of the audit.
+the recipe `hidden-cross-entropy`), on made-up images that are mostly blank; each size in a process of its own, which
+also makes the images. Building is making a Learner with all checks of the audit.
 
 ![Seconds an epoch and memory by rows, by pixels, by seeds](growth.svg)
 """
