@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = "src/inkproof/kernels"
 LIBRARY = f"{FOLDER}/kernels.compiled"
-OPTIONS = ["-O3", "-std=gnu11", "-fPIC", "-mavx2", "-mfma"]
+OPTIONS = ["-O3", "-std=gnu11", "-fPIC", "-mavx2", "-mfma", "-ffp-contract=fast"]
 
 
 def compile_kernels(root: Path) -> bool:

@@ -9,9 +9,14 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import Result
+from test_runs import Killed, train
 
 from inkproof import kernels
+from inkproof.errors import InputError
+from inkproof.history import Row
+from inkproof.images import Split
 from inkproof.kernels import loading
+from inkproof.recipes import load_recipe
 from inkproof.runs.environment import describe_environment
 
 Command = Callable[..., Result]
@@ -80,7 +85,7 @@ def test_kernels_that_are_not_allowed_are_not_taken() -> None:
         assert not kernels.are_there()
         assert describe_environment()["kernels"] is None
         with kernels.allowed(True):
-            assert kernels.are_there()
+            assert not kernels.are_there()
     assert kernels.are_there()
 
 
@@ -113,3 +118,29 @@ def test_a_training_without_kernels_says_so(inkproof: Command, tmp_path: Path, m
     monkeypatch.setattr(kernels, "are_there", lambda: False)
     assert "note: inkproof's kernels are not there" in said("linear-cross-entropy", "without")
     assert "kernels" not in said("fast", "blocks")
+
+
+def test_a_training_goes_on_with_the_kernels_it_was_begun_with_or_not_at_all(
+    few_digits: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("conv").model_copy(update={"epochs": 3})
+
+    def kill(seed: int, row: Row) -> None:
+        if row.epoch == 2:
+            raise Killed
+
+    with kernels.allowed(False):
+        train(tmp_path / "whole", few_digits, recipe)
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", few_digits, recipe, on_row=kill)
+    train(tmp_path / "killed", few_digits, recipe, resume=True)
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["kernels"] is None
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    with pytest.raises(Killed):
+        train(tmp_path / "of others", few_digits, recipe, on_row=kill)
+    monkeypatch.setattr(kernels, "version", lambda: "0123456789abcdef")
+    with pytest.raises(InputError, match=r"was begun with kernels .*, and here are 0123456789abcdef: resume where"):
+        train(tmp_path / "of others", few_digits, recipe, resume=True)
+    with kernels.allowed(False), pytest.raises(InputError, match="was begun with kernels"):
+        train(tmp_path / "of others", few_digits, recipe, resume=True)

@@ -26,7 +26,7 @@ class InkLayer:
     def __init__(self, weight: Float[Tensor, "units pixels"], bias: Float[Tensor, " units"], *, unit: float):
         kernels = library()
         assert kernels is not None, "there is no ink without kernels"
-        self._forward, self._learn = kernels.forward, kernels.learn
+        self._forward, self._learn = kernels.ink_forward, kernels.ink_learn
         self.units, pixels = weight.shape
         # Each thread computes whole blocks: wide ones where there are enough of these for all.
         width = _WIDE if self.units > _NARROW * torch.get_num_threads() else _NARROW

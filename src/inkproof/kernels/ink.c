@@ -115,8 +115,9 @@ INLINE void learn_block(const int vectors, const int64_t *rows, int64_t n, const
 
 /* outputs (n, stride) = unit * images[rows] @ weights + bias, of the first blocks * width columns.
  * weights (blocks, pixels, width), bias (blocks, width), width 16 or 32. */
-void forward(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
-             int64_t blocks, int64_t width, const float *weights, const float *bias, float *outputs, int64_t stride) {
+void ink_forward(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
+                 int64_t blocks, int64_t width, const float *weights, const float *bias, float *outputs,
+                 int64_t stride) {
 #pragma omp parallel for schedule(static)
   for (int64_t block = 0; block < blocks; block++) {
     const float *from = weights + block * pixels * width, *first = bias + block * width;
@@ -130,9 +131,9 @@ void forward(const int64_t *rows, int64_t n, const int64_t *starts, const pixel 
 }
 
 /* weights -= rate * unit * images[rows].T @ gradient, bias -= rate * sum(gradient); gradient as outputs are. */
-void learn(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
-           int64_t blocks, int64_t width, const float *gradient, int64_t stride, float rate, float *weights,
-           float *bias) {
+void ink_learn(const int64_t *rows, int64_t n, const int64_t *starts, const pixel *ink, int64_t pixels, float unit,
+               int64_t blocks, int64_t width, const float *gradient, int64_t stride, float rate, float *weights,
+               float *bias) {
 #pragma omp parallel for schedule(static)
   for (int64_t block = 0; block < blocks; block++) {
     const float *from = gradient + block * width;

@@ -13,8 +13,8 @@ _PLACE, _NUMBER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
     "count_ink": [_PLACE, _PLACE, _NUMBER, _NUMBER, _PLACE],
     "list_ink": [_PLACE, _PLACE, _NUMBER, _NUMBER, _PLACE, _PLACE],
-    "forward": [_PLACE, _NUMBER, _PLACE, _PLACE, *[_NUMBER, _FLOAT, _NUMBER, _NUMBER], *[_PLACE] * 3, _NUMBER],
-    "learn": [
+    "ink_forward": [_PLACE, _NUMBER, _PLACE, _PLACE, *[_NUMBER, _FLOAT, _NUMBER, _NUMBER], *[_PLACE] * 3, _NUMBER],
+    "ink_learn": [
         *[_PLACE, _NUMBER, _PLACE, _PLACE, _NUMBER, _FLOAT, _NUMBER, _NUMBER],
         *[_PLACE, _NUMBER, _FLOAT, _PLACE, _PLACE],
     ],
@@ -39,7 +39,10 @@ _are_allowed = True
 
 
 def library() -> ctypes.CDLL | None:
-    """The library, which `hatch_build.py` compiles; None where there is none of these sources, or AVX2 is lacking."""
+    """The library, which `hatch_build.py` compiles.
+
+    None where there is none that is made of these sources, the processor lacks AVX2, or kernels are not allowed.
+    """
     return _load() if _are_allowed else None
 
 
@@ -55,9 +58,10 @@ def version() -> str | None:
 
 @contextmanager
 def allowed(allow: bool) -> Iterator[None]:
-    """In the block kernels are taken where they are there, or not at all."""
+    """What is made in the block takes kernels, where they are there and no block around it forbids them, or none."""
     global _are_allowed  # noqa: PLW0603  # for the process, as a library is there for the process
-    before, _are_allowed = _are_allowed, allow
+    before = _are_allowed
+    _are_allowed = before and allow
     try:
         yield
     finally:

@@ -2,8 +2,8 @@
  *
  * Numbers of as many images as a part of a batch has lie side by side: a row. A tap of a window is a row of the inputs,
  * or of ones, which biases are the weights of, or of zeros, behind the image's edge. A few sums of two vectors each stay
- * in registers. A thread has parts of the batch, or pixels of parts, for itself; results do not depend on how many
- * there are. The number of images is a multiple of 16.
+ * in registers. A thread has parts of the batch, pixels of parts, or taps for itself; results do not depend on how many
+ * threads there are. The number of images is a multiple of 16.
  */
 
 #include <stdint.h>
@@ -50,7 +50,8 @@ INLINE void forward_units(const int some, const float *source, const int64_t *ro
 /* outputs (parts, units, windows, images), parts so many numbers apart: unit times the sum over taps, perhaps behind
  * ReLU. source (rows, images); rows (parts, taps, windows) of it; weights (taps, units). */
 void windows_forward(const float *source, const int64_t *rows, int64_t parts, int64_t taps, int64_t windows,
-                     int64_t images, const float *weights, int64_t units, float unit, int32_t relu, float *outputs, int64_t apart) {
+                     int64_t images, const float *weights, int64_t units, float unit, int32_t relu, float *outputs,
+                     int64_t apart) {
 #pragma omp parallel for schedule(static)
   for (int64_t part = 0; part < parts; part++)
     for (int64_t at = 0; at < units;) {

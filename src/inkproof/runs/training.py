@@ -111,8 +111,13 @@ def train_run(
     begun = _check_same(folder, recipe, manifest) if resume else {}
     # What was chosen for the machine is recorded, and taken again where it would now be chosen otherwise.
     precision = options.precision or begun.get("precision") or resolve_precision(recipe, options.device)
-    with kernels.allowed(begun.get("kernels", False) if resume else kernels.are_there()):
-        manifest["kernels"] = kernels.are_there()
+    with kernels.allowed(not resume or begun.get("kernels") is not None):
+        manifest["kernels"] = kernels.version()
+        if resume and manifest["kernels"] != begun.get("kernels"):
+            raise InputError(
+                f"{folder}: was begun with kernels {begun['kernels']}, and here are {manifest['kernels'] or 'none'}: "
+                "resume where the same are installed, or train anew"
+            )
         manifest["precision"] = precision
         if not resume:
             directory.write_json(folder / directory.RUN, manifest)

@@ -171,7 +171,7 @@ def _verify_retrained(run: Run, manifest: dict[str, Any], command: dict[str, Any
         precision=manifest["precision"],
     )
     recorded = directory.read_json(run.path / directory.ENVIRONMENT)
-    with kernels.allowed(manifest.get("kernels", False)), tempfile.TemporaryDirectory() as folder:
+    with kernels.allowed(manifest.get("kernels") is not None), tempfile.TemporaryDirectory() as folder:
         now = _as_stored(describe_environment())
         other = [name for name in _SAME_MACHINE if recorded.get(name) != now[name]]
         again = train_run(run.recipe, replace(sides), Path(folder) / "again", options=options, command=command)

@@ -7,15 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inkproof.kernels import library
-from inkproof.runtime import VECTOR
 from inkproof.written_out.windows import Windows
 
-_LANES = 8  # numbers in a vector of the kernels
+_LANES, _PAIR = 8, 16  # numbers in a vector of the kernels, and in the two that they take at a time
 
 
 def can_take(count: int, outputs: Float[Tensor, "parts units places"]) -> bool:
     """Whether kernels are there for parts of so many images, and these outputs."""
-    fits = outputs.dtype == torch.float32 and count % VECTOR == 0
+    fits = outputs.dtype == torch.float32 and count % _PAIR == 0
     return fits and library() is not None
 
 
@@ -68,6 +67,7 @@ class WindowKernels:
     ) -> None:
         """Write the gradient for the matrix, from that for the outputs."""
         assert of_outputs.is_contiguous(), "kernels know no strides"
+        assert gradient.is_contiguous(), "kernels know no strides"
         room, to = self._room.data_ptr(), gradient.data_ptr()
         self._learn(*self._seen, of_outputs.data_ptr(), self._units, unit, self._stride, room, to)
 
