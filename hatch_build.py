@@ -56,7 +56,7 @@ except ImportError:  # run as a script
     pass
 else:
 
-    class CompileKernels(BuildHookInterface):  # type: ignore[type-arg]
+    class CompileKernels(BuildHookInterface):
         """Compiles for a wheel as for an editable installation."""
 
         def initialize(self, version: str, build_data: dict[str, object]) -> None:

@@ -401,8 +401,8 @@ def test_seeds_are_scored_in_batches_of_any_size(name: str, valid: int) -> None:
     recipe, sides = load_recipe(name).model_copy(update={"batch_size": 32}), (images(150), images(valid, seed=1))
     together, alone = ([build_learner(recipe, *sides, seed=seed) for seed in range(2)] for _ in range(2))
     for each in (*together, *alone):
-        assert each.validation_batches is not None
-        each.validation_batches.batch_size = 32  # type: ignore[union-attr]
+        assert isinstance(each.validation_batches, Batches)
+        each.validation_batches.batch_size = 32
     assert train_together(together, 2, build_schedule(recipe))
     for stacked, lone in zip(together, alone, strict=True):
         list(lone.epochs(2, build_schedule(recipe)))

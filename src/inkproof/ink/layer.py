@@ -15,7 +15,7 @@ class InkLayer:
     """Weights and bias on a copy, what they give for images, and the step against a gradient for that.
 
     Args:
-        weight, bias: to begin with.
+        weight, bias: float32, to begin with; they are copied.
         unit: what a pixel's byte is multiplied by.
 
     Attributes:
@@ -65,7 +65,7 @@ class InkLayer:
         return self._bias.new_zeros(images, self.columns)
 
     def forward(self, ink: Ink, rows: Int64[Tensor, " images"], outputs: Float[Tensor, "images columns"]) -> None:
-        """Put what the images of these rows give, ReLU not yet taken, into memory of `new_outputs`."""
+        """Put what the images of these rows of `ink` give, ReLU not yet taken, into memory of `new_outputs`."""
         self._forward(
             rows.data_ptr(), len(rows), *ink.lists, *self._form, *self._places, outputs.data_ptr(), self.columns
         )
@@ -73,7 +73,13 @@ class InkLayer:
     def learn(
         self, ink: Ink, rows: Int64[Tensor, " images"], gradient: Float[Tensor, "images columns"], *, rate: float
     ) -> None:
-        """Take a step against a gradient in memory of `new_gradient`, summed over the images."""
+        """Take `rate` times a gradient from weights and bias.
+
+        Args:
+            ink, rows: of the images, as `forward` was given them.
+            gradient: for what it gave, in memory of `new_gradient`, zero behind the units; it is summed over images.
+            rate: learning rate.
+        """
         self._learn(
             rows.data_ptr(), len(rows), *ink.lists, *self._form, gradient.data_ptr(), self.columns, rate, *self._places
         )
