@@ -271,7 +271,7 @@ def collect_outputs(
 def _quickest_forward(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision, *, again: bool
 ) -> tuple[QuickForward | None, Iterable[tuple[Tensor, Tensor]], float]:
-    """What gives outputs soonest, if not the model itself, with batches as it takes them and their unit."""
+    """What gives outputs soonest, None for the model itself, with batches as it takes them and their unit."""
     if again and isinstance(batches, Batches):
         of_ink = ink_forward(model, partial(ink_for, batches), unit=BYTE, precision=precision)
         if of_ink is not None:

@@ -61,14 +61,13 @@ def ink_forward(
         return None
     if not all(map(_is_plain, (part for layer in chain.layers for part in _numbers(layer)))):
         return None
-    taken, lowest = precision_of(chain, precision), chain.linear[0]
+    taken, (first, *upper) = precision_of(chain, precision), chain.linear
     # What is not finite would not be seen where images are blank.
-    if taken is None or not all(bool(each.isfinite().all()) for each in lowest.parameters()):
+    if taken is None or not all(bool(each.isfinite().all()) for each in first.parameters()):
         return None
-    ink = ink_for(lowest.in_features)
+    ink = ink_for(first.in_features)
     if ink is None:
         return None
-    first, *upper = chain.linear
     layer = InkLayer(first.weight.detach(), first.bias.detach(), unit=unit)
     numbers = _rounded(upper, taken)
     memory: dict[int, Tensor] = {}
